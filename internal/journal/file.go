@@ -1,0 +1,414 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// stamp is the identity and order of an entry (systemd ENTRY object).
+type stamp struct {
+	seqnum    uint64
+	realtime  uint64 // µs since the epoch
+	monotonic uint64 // µs since boot
+	boot      ID
+	xor       uint64
+}
+
+// file is one open journal file with a read position.
+//
+// head is the next entry to deliver, if hasHead. The zero index is the first
+// entry of the file.
+type file struct {
+	path string
+	f    *os.File // nil when closed: drained and committed, or gone
+	header
+	serial  uint64 // key prefix in the value cache
+	compact bool
+
+	n     uint64 // published entries, as last read
+	index uint64 // index of the next entry to load; head, if any, is index-1
+	array arrayCursor
+	windows
+
+	head       stamp
+	headOffset uint64
+	headSize   uint64
+	hasHead    bool
+	last       uint64 // seqnum of the last delivered entry, 0 for none
+	unready    int    // consecutive looks at a published entry that was not there yet
+
+	node inode
+	gone bool // no longer in its directory
+}
+
+// arrayCursor walks the chain of entry arrays.
+type arrayCursor struct {
+	object uint64 // offset of the current array; 0 before the first
+	off    uint64 // offset of its next unread item
+	left   uint64 // its unread items
+
+	slots []uint64 // items read ahead
+	pos   int      // index in slots of the next item
+	buf   []byte
+}
+
+// arrayRead is how many items of an entry array are read at once.
+const arrayRead = 512
+
+// openFile opens the journal file at path at its first entry. The errors that
+// callers tell apart are ErrIncomplete, ErrNotJournal and ErrIncompatible.
+func openFile(path string, serial uint64) (*file, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	var b [headerBytes]byte
+	n, err := f.ReadAt(b[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.Close()
+		return nil, err
+	}
+	h, err := parseHeader(b[:n])
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	j := &file{path: path, f: f, serial: serial}
+	j.adopt(h)
+	return j, nil
+}
+
+func (j *file) adopt(h header) {
+	j.header = h
+	j.compact = h.incompatible&incompatibleCompact != 0
+	j.n = h.nEntries
+	j.restart()
+}
+
+// restart goes to the first entry.
+func (j *file) restart() {
+	j.index, j.hasHead, j.last, j.unready = 0, false, 0, 0
+	j.array.object, j.array.left = 0, 0
+	j.array.forget()
+	j.windows.forget()
+	j.floor, j.span = j.size, forwardWindow
+}
+
+// archived reports whether the name says that journald will not write to the file any more.
+func (j *file) archived() bool { return strings.Contains(j.path, "@") }
+
+// drained reports whether every published entry was loaded.
+func (j *file) drained() bool { return j.index >= j.n && !j.hasHead }
+
+// close closes the file and gives its memory back; it can be reopened.
+func (j *file) close() {
+	if j.f != nil {
+		j.f.Close()
+		j.f = nil
+	}
+	j.windows.release()
+	j.array.buf, j.array.slots, j.array.pos = nil, nil, 0
+}
+
+func (a *arrayCursor) forget() { a.slots, a.pos = a.slots[:0], 0 }
+
+// refresh reads the published number of entries again and reports whether there
+// are new ones. A number that fell below what was already read, or a file that
+// is cut off, is errCorrupt: journald has emptied the file.
+func (j *file) refresh() (bool, error) {
+	var b [8]byte
+	if _, err := j.f.ReadAt(b[:], nEntriesOffset); err != nil {
+		if errors.Is(err, io.EOF) {
+			return false, fmt.Errorf("%w: the file was emptied", errCorrupt)
+		}
+		return false, err
+	}
+	n := le64(b[:])
+	switch {
+	case n < j.index:
+		return false, fmt.Errorf("%w: %d entries where there were %d", errCorrupt, n, j.n)
+	case n == j.n:
+		return false, nil
+	}
+	if j.entryArray == 0 {
+		if err := j.rereadHeader(); err != nil {
+			return false, err
+		}
+	}
+	j.span = tailWindow
+	if n-j.index > 64 {
+		j.span = forwardWindow
+	}
+	j.n = n
+	// What was read from beyond the last published entry may have been half written.
+	j.windows.forget()
+	j.array.forget()
+	return true, nil
+}
+
+func (j *file) rereadHeader() error {
+	var b [headerBytes]byte
+	if _, err := j.f.ReadAt(b[:], 0); err != nil {
+		return err
+	}
+	h, err := parseHeader(b[:])
+	if err != nil {
+		return err
+	}
+	j.entryArray = h.entryArray
+	return nil
+}
+
+// load makes head the next entry, if there is one. It skips entries that are
+// damaged and returns how many. errNotYet means that a published entry is not
+// visible yet; any other error means that the rest of the file cannot be read.
+func (j *file) load() (skipped uint64, err error) {
+	for !j.hasHead && j.index < j.n {
+		off, err := j.nextSlot()
+		if err != nil {
+			return skipped, err
+		}
+		err = j.readHead(off)
+		switch {
+		case err == nil:
+			j.unready = 0
+			j.hasHead = true
+			j.advance()
+		case !errors.Is(err, errCorrupt):
+			return skipped, err
+		case j.live() && j.n-j.index <= 64 && j.unready < maxUnready:
+			// journald has no barrier between the array slot and n_entries.
+			j.unready++
+			j.windows.forget()
+			j.array.forget()
+			return skipped, errNotYet
+		default:
+			j.unready = 0
+			skipped++
+			j.advance()
+		}
+	}
+	return skipped, nil
+}
+
+var errNotYet = errors.New("entry not visible yet")
+
+// maxUnready is how many looks a published but invisible entry is given before
+// it counts as damaged.
+const maxUnready = 100
+
+func (j *file) live() bool { return !j.archived() && !j.gone }
+
+// nextSlot returns the offset of entry j.index without consuming it.
+func (j *file) nextSlot() (uint64, error) {
+	a := &j.array
+	for a.pos == len(a.slots) {
+		for a.left == 0 {
+			if err := j.nextArray(); err != nil {
+				return 0, err
+			}
+		}
+		if err := j.fillSlots(); err != nil {
+			return 0, err
+		}
+	}
+	return a.slots[a.pos], nil
+}
+
+// advance consumes the slot that nextSlot returned.
+func (j *file) advance() {
+	j.array.pos++
+	j.array.off += j.itemBytes()
+	j.array.left--
+	j.index++
+}
+
+func (j *file) itemBytes() uint64 {
+	if j.compact {
+		return 4
+	}
+	return 8
+}
+
+// nextArray goes to the array behind the current one. Its link is read only
+// now: it is written before n_entries grows beyond the current array.
+func (j *file) nextArray() error {
+	a := &j.array
+	off := j.entryArray
+	if a.object != 0 {
+		next, _, err := j.arrayHeader(a.object)
+		if err != nil {
+			return err
+		}
+		off = next
+	}
+	if off <= a.object {
+		return fmt.Errorf("%w: the chain of entry arrays ends at entry %d of %d", errCorrupt, j.index, j.n)
+	}
+	_, items, err := j.arrayHeader(off)
+	if err != nil {
+		return err
+	}
+	a.object, a.off, a.left = off, off+arrayItems, items
+	return nil
+}
+
+// arrayHeader returns the link and the capacity of the entry array at off.
+func (j *file) arrayHeader(off uint64) (next, items uint64, err error) {
+	var b [arrayItems]byte
+	if _, err := j.f.ReadAt(b[:], int64(off)); err != nil {
+		return 0, 0, fmt.Errorf("%w: entry array at %d: %v", errCorrupt, off, err)
+	}
+	size := le64(b[8:])
+	if b[0] != objectEntryArray || size < arrayItems+j.itemBytes() {
+		return 0, 0, fmt.Errorf("%w: no entry array at %d", errCorrupt, off)
+	}
+	return le64(b[16:]), (size - arrayItems) / j.itemBytes(), nil
+}
+
+// fillSlots reads items of the current array, as many as are published.
+func (j *file) fillSlots() error {
+	a := &j.array
+	count := min(a.left, j.n-j.index, arrayRead)
+	if a.buf == nil {
+		a.buf = make([]byte, 8*arrayRead)
+		a.slots = make([]uint64, 0, arrayRead)
+	}
+	b := a.buf[:count*j.itemBytes()]
+	if _, err := j.f.ReadAt(b, int64(a.off)); err != nil {
+		return fmt.Errorf("%w: items of entry array at %d: %v", errCorrupt, a.off, err)
+	}
+	a.forget()
+	for i := range count {
+		a.slots = append(a.slots, j.item(b, i))
+	}
+	return nil
+}
+
+func (j *file) item(b []byte, i uint64) uint64 {
+	if j.compact {
+		return uint64(le32(b[4*i:]))
+	}
+	return le64(b[8*i:])
+}
+
+// readHead reads the fixed part of the entry at off into head.
+func (j *file) readHead(off uint64) error {
+	if off < j.size || off%8 != 0 {
+		return fmt.Errorf("%w: entry offset %d", errCorrupt, off)
+	}
+	b, err := j.view(j.f, off, entryItems)
+	if err != nil {
+		return err
+	}
+	size := le64(b[8:])
+	if b[0] != objectEntry || size < entryItems || size > entryItems+16*maxEntryItems {
+		return fmt.Errorf("%w: no entry at %d", errCorrupt, off)
+	}
+	j.head = stamp{seqnum: le64(b[16:]), realtime: le64(b[24:]), monotonic: le64(b[32:]), boot: ID(b[40:56]), xor: le64(b[56:])}
+	// The ranges that systemd accepts: VALID_REALTIME, VALID_MONOTONIC.
+	if j.head.seqnum == 0 || j.head.realtime == 0 || j.head.realtime >= 1<<55 || j.head.monotonic >= 1<<55 {
+		return fmt.Errorf("%w: entry at %d has impossible numbers", errCorrupt, off)
+	}
+	j.headOffset, j.headSize = off, size
+	return nil
+}
+
+// seekAfter goes to the first entry for which after is true, given that after is
+// false up to some entry and true from there on. It reads O(log n) entries.
+func (j *file) seekAfter(after func(stamp) bool) error {
+	arrays, err := j.arrays()
+	if err != nil && len(arrays) == 0 {
+		return err
+	}
+	readable := uint64(0)
+	for _, a := range arrays {
+		readable = a.first + a.items
+	}
+	lo, hi := uint64(0), min(j.n, readable)
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		s, probe, err := j.probe(arrays, mid, hi)
+		if err != nil {
+			return err
+		}
+		switch {
+		case probe == hi: // nothing readable from mid on
+			hi = mid
+		case after(s):
+			hi = mid
+		default:
+			lo = probe + 1
+		}
+	}
+	j.restart()
+	for _, a := range arrays {
+		if lo < a.first+a.items || a.first+a.items == readable {
+			skip := lo - a.first
+			j.array.object, j.array.off, j.array.left = a.off-arrayItems, a.off+skip*j.itemBytes(), a.items-skip
+			break
+		}
+	}
+	j.index = lo
+	return nil
+}
+
+// probe reads the first readable entry at or after index i, below hi; it returns
+// hi if there is none.
+func (j *file) probe(arrays []arrayPart, i, hi uint64) (stamp, uint64, error) {
+	for ; i < hi; i++ {
+		for _, a := range arrays {
+			if i < a.first || i >= a.first+a.items {
+				continue
+			}
+			var b [8]byte
+			if _, err := j.f.ReadAt(b[:j.itemBytes()], int64(a.off+(i-a.first)*j.itemBytes())); err != nil {
+				return stamp{}, 0, err
+			}
+			err := j.probeEntry(j.item(b[:], 0))
+			if err == nil {
+				return j.head, i, nil
+			}
+			if !errors.Is(err, errCorrupt) {
+				return stamp{}, 0, err
+			}
+		}
+	}
+	return stamp{}, hi, nil
+}
+
+// probeEntry reads the head of the entry at off through a small window.
+func (j *file) probeEntry(off uint64) error {
+	j.span, j.floor = entryItems, off
+	defer func() { j.hasHead = false }()
+	return j.readHead(off)
+}
+
+// arrayPart is one entry array of the chain.
+type arrayPart struct {
+	first, items uint64 // index of its first entry; capacity
+	off          uint64 // offset of its first item
+}
+
+// arrays walks the chain of entry arrays. Their sizes grow geometrically, so the
+// result is short. With an error it holds what could be read.
+func (j *file) arrays() ([]arrayPart, error) {
+	var parts []arrayPart
+	first := uint64(0)
+	for off := j.entryArray; off != 0 && first < j.n; {
+		next, items, err := j.arrayHeader(off)
+		if err != nil {
+			return parts, err
+		}
+		if next != 0 && next <= off {
+			return parts, fmt.Errorf("%w: entry array at %d points back", errCorrupt, off)
+		}
+		parts = append(parts, arrayPart{first: first, items: items, off: off + arrayItems})
+		first += items
+		off = next
+	}
+	return parts, nil
+}

@@ -1,0 +1,397 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+)
+
+// Options configure a Reader.
+type Options struct {
+	// Places are where journal files are looked for.
+	Places []Place
+	// AllFields makes Entry.Fields hold every field; without it only the known
+	// ones are kept.
+	AllFields bool
+	// Log gets what an operator should know: files that cannot be read, gaps.
+	Log *slog.Logger
+	// OnGap, if set, is called for entries that exist but cannot be delivered.
+	OnGap func(Gap)
+}
+
+// Gap is a number of entries that could not be delivered.
+type Gap struct {
+	// Reason is one of "damaged_entry", "damaged_file", "vanished_file",
+	// "unsupported_file", "unreadable_file".
+	Reason string
+	// Entries is how many are missing; 0 if that is not known.
+	Entries uint64
+	// Path is the journal file.
+	Path string
+}
+
+// Reader delivers the entries of all journal files of its places as one stream,
+// in the order of sd-journal. It is for one goroutine, except for Notify.
+type Reader struct {
+	options Options
+	values  *values
+	watch   *watcher // nil when not following
+
+	files  []*file
+	serial uint64
+	refuse map[inode]bool  // files that can never be read, reported once
+	denied map[string]bool // paths that may not be read, reported once
+
+	// cur is the file of the last entry, and bound the one that comes next among
+	// the others: as long as cur's head precedes bound's, no other file needs a look.
+	cur, bound *file
+
+	cursor    Cursor // of the last delivered entry
+	items     []uint64
+	sinceLook int
+	retrySoon bool // a file is there that has no header yet
+
+}
+
+// NewReader returns a Reader at the start of everything its places hold. It
+// starts no goroutine. Close releases it.
+func NewReader(o Options) (*Reader, error) {
+	v, err := newValues()
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Reader{options: o, values: v, refuse: map[inode]bool{}, denied: map[string]bool{}}
+	return r, r.scan()
+}
+
+// Close closes all files. It may be called more than once.
+func (r *Reader) Close() error {
+	for _, f := range r.files {
+		f.close()
+	}
+	r.files, r.cur, r.bound = nil, nil, nil
+	return nil
+}
+
+// lookEvery is how many entries are delivered between two looks at all files
+// while there is a backlog.
+const lookEvery = 4096
+
+// Next fills e with the next entry and reports whether there is one for now.
+// When there is none it has looked at every file once. Damage is skipped and
+// reported by OnGap, never returned; an error means that nothing can be read.
+func (r *Reader) Next(e *Entry) (bool, error) {
+	r.sinceLook++
+	if r.sinceLook >= lookEvery || (r.watch != nil && r.watch.structure.Load()) {
+		if err := r.look(); err != nil {
+			return false, err
+		}
+	}
+	f := r.pick()
+	if f == nil {
+		if err := r.look(); err != nil {
+			return false, err
+		}
+		if f = r.pick(); f == nil {
+			return false, nil
+		}
+	}
+	r.deliver(f, e)
+	return true, nil
+}
+
+// Pending returns the number of entries that are published and not delivered.
+func (r *Reader) Pending() uint64 {
+	n := uint64(0)
+	for _, f := range r.files {
+		n += f.pending()
+	}
+	return n
+}
+
+func (j *file) pending() uint64 {
+	n := j.n - min(j.index, j.n)
+	if j.hasHead {
+		n++
+	}
+	return n
+}
+
+// look scans the directories if they changed, and reads the published number of
+// entries of every file that may still grow.
+func (r *Reader) look() error {
+	r.sinceLook = 0
+	if r.retrySoon || (r.watch != nil && r.watch.structure.Swap(false)) {
+		if err := r.scan(); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.files {
+		if f.f == nil {
+			continue
+		}
+		grown, err := f.refresh()
+		if err != nil {
+			r.lose(f, "vanished_file", err)
+		}
+		if grown {
+			r.bound = nil
+			r.cur = nil
+		}
+	}
+	return nil
+}
+
+// pick returns the file whose head comes first, nil if no file has one.
+func (r *Reader) pick() *file {
+	if c := r.cur; c != nil && r.loadHead(c) && (r.bound == nil || precedes(c.head, c, r.bound.head, r.bound)) {
+		return c
+	}
+	r.cur, r.bound = nil, nil
+	for _, f := range r.files {
+		if !r.loadHead(f) {
+			continue
+		}
+		switch {
+		case r.cur == nil:
+			r.cur = f
+		case precedes(f.head, f, r.cur.head, r.cur):
+			r.cur, r.bound = f, r.cur
+		case r.bound == nil || precedes(f.head, f, r.bound.head, r.bound):
+			r.bound = f
+		}
+	}
+	return r.cur
+}
+
+// loadHead makes f's head the next entry and reports whether there is one.
+func (r *Reader) loadHead(f *file) bool {
+	if f.hasHead {
+		return true
+	}
+	if f.f == nil || f.index >= f.n {
+		return false
+	}
+	skipped, err := f.load()
+	if skipped > 0 {
+		r.gap(Gap{Reason: "damaged_entry", Entries: skipped, Path: f.path}, nil)
+	}
+	if err != nil && !errors.Is(err, errNotYet) {
+		r.lose(f, "damaged_file", err)
+	}
+	return f.hasHead
+}
+
+// lose gives up the unread rest of f.
+func (r *Reader) lose(f *file, reason string, cause error) {
+	r.gap(Gap{Reason: reason, Entries: f.pending(), Path: f.path}, cause)
+	f.close()
+	f.hasHead = false
+	f.n = f.index
+	f.gone = true
+	if r.cur == f || r.bound == f {
+		r.cur, r.bound = nil, nil
+	}
+}
+
+func (r *Reader) gap(g Gap, cause error) {
+	r.options.Log.Warn("journal entries cannot be read", "reason", g.Reason, "count", g.Entries, "path", g.Path, "err", cause)
+	if r.options.OnGap != nil {
+		r.options.OnGap(g)
+	}
+}
+
+// deliver fills e with f's head and consumes it.
+func (r *Reader) deliver(f *file, e *Entry) {
+	fields := e.Fields[:0]
+	*e = Entry{Seqnum: f.head.seqnum, SeqnumID: f.seqnumID, RealtimeUsec: f.head.realtime,
+		MonotonicUsec: f.head.monotonic, Boot: f.head.boot, XorHash: f.head.xor}
+	r.values.begin()
+	if err := r.readItems(f); err != nil {
+		e.Damaged++
+	}
+	for _, off := range r.items {
+		field, err := r.values.read(f, off)
+		if err != nil {
+			e.Damaged++
+			continue
+		}
+		if field.Name != 0 && e.known[field.Name] == nil {
+			e.known[field.Name] = field.Value()
+		}
+		if r.options.AllFields {
+			fields = append(fields, field)
+		}
+	}
+	e.Fields = fields
+	f.last = f.head.seqnum
+	f.floor = f.headOffset + f.headSize
+	f.hasHead = false
+	r.cursor = e.Cursor()
+}
+
+// readItems fills r.items with the offsets of the fields of f's head.
+func (r *Reader) readItems(f *file) error {
+	r.items = r.items[:0]
+	b, err := f.view(f.f, f.headOffset, f.headSize)
+	if err != nil {
+		return err
+	}
+	b = b[entryItems:]
+	if f.compact {
+		for ; len(b) >= 4; b = b[4:] {
+			r.items = append(r.items, uint64(le32(b)))
+		}
+		return nil
+	}
+	for ; len(b) >= 16; b = b[16:] {
+		r.items = append(r.items, le64(b))
+	}
+	return nil
+}
+
+// Position is where a Reader stands: everything up to it was delivered.
+type Position struct {
+	// Cursor is the last delivered entry's, as journalctl prints it; "" for none.
+	Cursor string `json:"cursor"`
+	// Files maps the file_id of each journal file, 32 hex digits, to the sequence
+	// number of its last delivered entry, 0 for none.
+	Files map[string]uint64 `json:"files"`
+}
+
+// Position returns where r stands. The caller owns it.
+func (r *Reader) Position() Position {
+	p := Position{Cursor: r.cursor.String(), Files: make(map[string]uint64, len(r.files))}
+	for _, f := range r.files {
+		p.Files[f.fileID.String()] = f.last
+	}
+	return p
+}
+
+// SeekHead goes before the oldest entry that there is.
+func (r *Reader) SeekHead() error { return r.seek(func(*file) func(stamp) bool { return nil }) }
+
+// SeekTail goes behind the newest entry that there is.
+func (r *Reader) SeekTail() error {
+	return r.seek(func(*file) func(stamp) bool { return func(stamp) bool { return false } })
+}
+
+// SeekTime goes to the first entry written at or after the time, in microseconds
+// since the Unix epoch.
+func (r *Reader) SeekTime(usec uint64) error {
+	return r.seek(func(*file) func(stamp) bool { return func(s stamp) bool { return s.realtime >= usec } })
+}
+
+// Seek goes to a position that Position returned, of this or an earlier process.
+// Files that it does not name are new since then and are read from their start.
+func (r *Reader) Seek(p Position) error {
+	cursor, err := ParseCursor(p.Cursor)
+	if err != nil {
+		return err
+	}
+	for _, f := range r.files {
+		want, known := p.Files[f.fileID.String()]
+		if f.f == nil && (!known || want < f.last) {
+			r.reopen(f)
+		}
+	}
+	err = r.seek(func(f *file) func(stamp) bool {
+		last, known := p.Files[f.fileID.String()]
+		if !known || last == 0 {
+			return nil
+		}
+		return func(s stamp) bool { return s.seqnum > last }
+	})
+	for _, f := range r.files {
+		if f.f == nil {
+			f.last = max(f.last, p.Files[f.fileID.String()])
+		}
+	}
+	r.cursor = cursor
+	return err
+}
+
+// reopen opens a file again that was closed after it had been drained.
+func (r *Reader) reopen(f *file) {
+	again, err := openFile(f.path, f.serial)
+	if err != nil || again.fileID != f.fileID {
+		if err == nil {
+			again.close()
+			err = fs.ErrNotExist
+		}
+		r.gap(Gap{Reason: "vanished_file", Path: f.path}, err)
+		return
+	}
+	f.f, f.n = again.f, again.n
+}
+
+// seek moves every open file to its first entry for which the function that
+// after returns is true; nil means the first entry.
+func (r *Reader) seek(after func(*file) func(stamp) bool) error {
+	r.cur, r.bound = nil, nil
+	for _, f := range r.files {
+		if f.f == nil {
+			continue
+		}
+		if _, err := f.refresh(); err != nil {
+			r.lose(f, "vanished_file", err)
+			continue
+		}
+		if err := f.seek(after(f)); err != nil {
+			r.lose(f, "damaged_file", err)
+		}
+	}
+	return nil
+}
+
+// seek goes to the first entry for which after is true and sets last to the
+// sequence number before it.
+func (j *file) seek(after func(stamp) bool) error {
+	if after == nil {
+		j.restart()
+		return nil
+	}
+	last := uint64(0)
+	err := j.seekAfter(func(s stamp) bool {
+		if after(s) {
+			return true
+		}
+		last = max(last, s.seqnum)
+		return false
+	})
+	j.last = last
+	return err
+}
+
+// Release closes files that are finished: archived or gone, drained, and
+// confirmed by p. They stay known as long as their directory holds them.
+func (r *Reader) Release(p Position) {
+	r.files = slices.DeleteFunc(r.files, func(f *file) bool {
+		confirmed, known := p.Files[f.fileID.String()]
+		if f.f != nil && f.drained() && (f.archived() || f.gone) && known && confirmed == f.last {
+			f.close()
+		}
+		return f.f == nil && f.gone
+	})
+	r.cur, r.bound = nil, nil
+}
+
+// ErrNoJournal means that there is no journal file at all.
+var ErrNoJournal = errors.New("journal: no journal files")
+
+// Access says whether the journal can be read: nil, ErrNoJournal, or an error
+// that wraps fs.ErrPermission and names a file.
+func (r *Reader) Access() error {
+	for path := range r.denied {
+		return fmt.Errorf("read %s: %w", path, fs.ErrPermission)
+	}
+	if len(r.files) == 0 {
+		return ErrNoJournal
+	}
+	return nil
+}

@@ -1,0 +1,290 @@
+package journal
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"time"
+
+	"sidecar/internal/record"
+)
+
+// SourceOptions configure a Source.
+type SourceOptions struct {
+	Options
+	// Start says where to begin without a position.
+	Start Start
+	// OwnUnit is the unit that the shipper runs as, empty if none: its entries are
+	// left out, else every line that it logs could make it log another.
+	OwnUnit string
+	// Exclude are names of units to leave out, with the wildcards of path.Match;
+	// a name without a dot means a service.
+	Exclude []string
+}
+
+// Start is a start position: the zero value is the tail.
+type Start struct {
+	// Head means the oldest entry.
+	Head bool
+	// Since, if not zero, means the first entry at or after this time.
+	Since time.Time
+}
+
+// Source delivers the journal to the line and follows it.
+type Source struct {
+	o       SourceOptions
+	r       *Reader
+	entry   Entry
+	id      []byte
+	exclude []string
+
+	active    bool      // Next had an entry since the last Idle
+	lastEntry time.Time // when Idle last saw that
+}
+
+// NewSource opens the journal and goes to the start position. It returns
+// ErrNoJournal or an error that wraps fs.ErrPermission if there is nothing to
+// read. It starts nothing: Run follows.
+func NewSource(o SourceOptions) (*Source, error) {
+	w, err := newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	r, err := NewReader(o.Options)
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	s := &Source{o: o, r: r}
+	r.watch = w
+	if err := s.start(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Source) start() error {
+	for _, pattern := range s.o.Exclude {
+		if path.Ext(pattern) == "" {
+			pattern += ".service"
+		}
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("unit pattern %q: %w", pattern, err)
+		}
+		s.exclude = append(s.exclude, pattern)
+	}
+	// Again, now that the directories are watched: nothing may come in between.
+	if err := s.r.scan(); err != nil {
+		return err
+	}
+	if err := s.r.Access(); err != nil {
+		return err
+	}
+	switch {
+	case s.o.Start.Head:
+		return s.r.SeekHead()
+	case !s.o.Start.Since.IsZero():
+		return s.r.SeekTime(uint64(s.o.Start.Since.UnixMicro()))
+	}
+	return s.r.SeekTail()
+}
+
+// Name returns "journal".
+func (s *Source) Name() string { return "journal" }
+
+// Run watches the journal directories until ctx is done. It is needed for Ready
+// to fire; Next works without.
+func (s *Source) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.r.watch.close() })
+	defer stop()
+	return s.r.watch.run()
+}
+
+// Close ends Run and closes all files.
+func (s *Source) Close() error {
+	return errors.Join(ignoreClosed(s.r.watch.close()), s.r.Close())
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Ready receives a value when there may be something new.
+func (s *Source) Ready() <-chan struct{} { return s.r.watch.ready }
+
+// Polling intervals. journald announces what it wrote at most every 250 ms, by
+// an IN_MODIFY event; looking at 8 bytes of the header finds it at once. So a
+// short poll while entries come, and none when they stop.
+const (
+	pollActive   = 10 * time.Millisecond
+	pollFor      = 3 * time.Second
+	pollNewFile  = 5 * time.Millisecond // journald creates a file empty and writes its header a little later
+	pollFallback = 10 * time.Second     // for file systems without inotify events
+)
+
+// Idle returns how long to wait for Ready before calling Next all the same, at
+// the time now, after Next had nothing.
+func (s *Source) Idle(now time.Time) time.Duration {
+	if s.active {
+		s.active, s.lastEntry = false, now
+	}
+	switch {
+	case s.r.retrySoon:
+		return pollNewFile
+	case now.Sub(s.lastEntry) < pollFor || s.r.Pending() > 0:
+		return pollActive
+	}
+	return pollFallback
+}
+
+// Next fills e with the next entry; see ship.Source.
+func (s *Source) Next(e *record.Entry) (bool, error) {
+	for {
+		ok, err := s.r.Next(&s.entry)
+		if err != nil || !ok {
+			return false, err
+		}
+		s.active = true
+		if s.skip(&s.entry) {
+			continue
+		}
+		s.fill(e, &s.entry)
+		return true, nil
+	}
+}
+
+// skip reports whether j is the shipper's own or excluded.
+func (s *Source) skip(j *Entry) bool {
+	unit := j.Known(SystemdUnit)
+	if s.o.OwnUnit != "" && (string(unit) == s.o.OwnUnit || string(j.Known(UserUnit)) == s.o.OwnUnit) {
+		return true
+	}
+	for _, pattern := range s.exclude {
+		if ok, _ := path.Match(pattern, string(unit)); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// fill translates j, whose memory e shares.
+func (s *Source) fill(e *record.Entry, j *Entry) {
+	*e = record.Entry{
+		Message:    j.Known(Message),
+		TimeUsec:   int64(j.RealtimeUsec),
+		Priority:   severity(j.Known(Priority)),
+		Host:       j.Known(Hostname),
+		Identifier: j.Known(SyslogIdentifier),
+		Unit:       j.Known(SystemdUnit),
+		PID:        j.Known(PID),
+		Facility:   j.Known(SyslogFacility),
+		Transport:  j.Known(Transport),
+		BootID:     j.Known(BootID),
+		Container:  j.Known(ContainerName),
+	}
+	if len(e.Identifier) == 0 {
+		e.Identifier = j.Known(Comm)
+	}
+	if len(e.PID) == 0 {
+		e.PID = j.Known(SyslogPID)
+	}
+	if t, ok := sourceTime(j); ok {
+		e.TimeUsec = t
+	}
+	s.id = appendEventID(s.id[:0], j)
+	e.ID = s.id
+}
+
+func severity(b []byte) int8 {
+	if len(b) == 1 && b[0] >= '0' && b[0] <= '7' {
+		return int8(b[0] - '0')
+	}
+	return -1
+}
+
+// maxSourceSkewUsec is how far the sender's own time may be from journald's to
+// be preferred: it is the more exact one unless its clock was wrong.
+const maxSourceSkewUsec = 60_000_000
+
+// sourceTime returns _SOURCE_REALTIME_TIMESTAMP, when the kernel received the message.
+func sourceTime(j *Entry) (int64, bool) {
+	b := j.Known(SourceTime)
+	if len(b) == 0 || len(b) > 17 {
+		return 0, false
+	}
+	t := int64(0)
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		t = t*10 + int64(c-'0')
+	}
+	skew := t - int64(j.RealtimeUsec)
+	return t, -maxSourceSkewUsec < skew && skew < maxSourceSkewUsec
+}
+
+// appendEventID appends what identifies the entry on every re-send and replay:
+// 12 hex digits of the boot ID, the sequence number, and 16 hex digits of the
+// entry's hash mixed with its time, joined by "-". The sequence number alone
+// tells entries of one boot apart: lines that journald takes from one read share
+// their times, and equal ones their hash.
+func appendEventID(dst []byte, j *Entry) []byte {
+	const golden = 0x9E3779B97F4A7C15
+	dst = hex.AppendEncode(dst, j.Boot[:6])
+	dst = append(dst, '-')
+	dst = strconv.AppendUint(dst, j.Seqnum, 16)
+	dst = append(dst, '-')
+	mix := j.XorHash ^ j.RealtimeUsec*golden
+	for shift := 60; shift >= 0; shift -= 4 {
+		dst = append(dst, "0123456789abcdef"[mix>>shift&15])
+	}
+	return dst
+}
+
+// Position returns where the source stands, as JSON.
+func (s *Source) Position() (json.RawMessage, error) { return json.Marshal(s.r.Position()) }
+
+// Rewind goes to a position that Position returned.
+func (s *Source) Rewind(position json.RawMessage) error {
+	p, err := decodePosition(position)
+	if err != nil {
+		return err
+	}
+	return s.r.Seek(p)
+}
+
+// Commit tells the source that everything up to position is confirmed.
+func (s *Source) Commit(position json.RawMessage) error {
+	p, err := decodePosition(position)
+	if err != nil {
+		return err
+	}
+	s.r.Release(p)
+	return nil
+}
+
+func decodePosition(b json.RawMessage) (Position, error) {
+	var p Position
+	if err := json.Unmarshal(b, &p); err != nil {
+		return p, fmt.Errorf("journal position: %w", err)
+	}
+	return p, nil
+}
+
+// Lag returns how many entries are waiting to be read and how old the next one is.
+func (s *Source) Lag(now time.Time) (entries uint64, age time.Duration) {
+	entries = s.r.Pending()
+	if entries > 0 && !s.r.cursor.IsZero() {
+		age = lag(s.r.cursor.RealtimeUsec, now)
+	}
+	return entries, age
+}

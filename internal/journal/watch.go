@@ -1,0 +1,92 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// watcher turns inotify events of the journal directories into two signals:
+// something was written, and the set of files or directories changed.
+type watcher struct {
+	f         *os.File // the inotify descriptor, non-blocking, in the runtime's poller
+	fd        int
+	structure atomic.Bool   // files came, went or were renamed since the last scan
+	ready     chan struct{} // capacity 1: one pending wake-up is enough
+}
+
+const (
+	fileEvents = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ATTRIB | unix.IN_MODIFY
+	dirEvents  = unix.IN_CREATE | unix.IN_MOVED_TO
+)
+
+func newWatcher() (*watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("watch the journal: inotify: %w", err)
+	}
+	return &watcher{f: os.NewFile(uintptr(fd), "inotify"), fd: fd, ready: make(chan struct{}, 1)}, nil
+}
+
+// add watches root's directories for files, and the directory above root for
+// root itself, which journald may create later. Watching twice does no harm.
+func (w *watcher) add(root string, dirs []string) error {
+	for _, dir := range dirs {
+		if err := w.watch(dir, fileEvents); err != nil {
+			return err
+		}
+	}
+	if len(dirs) == 0 {
+		return w.watch(filepath.Dir(root), dirEvents)
+	}
+	return nil
+}
+
+func (w *watcher) watch(dir string, mask uint32) error {
+	_, err := unix.InotifyAddWatch(w.fd, dir, mask|unix.IN_ONLYDIR)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("watch %s: %w", dir, err)
+	}
+	return nil
+}
+
+// run reads events until close.
+func (w *watcher) run() error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := w.f.Read(buf)
+		if errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("watch the journal: %w", err)
+		}
+		w.note(buf[:n])
+	}
+}
+
+// note evaluates events: struct inotify_event {wd i32, mask u32, cookie u32, len u32, name[len]}.
+func (w *watcher) note(b []byte) {
+	for len(b) >= unix.SizeofInotifyEvent {
+		mask, size := le32(b[4:]), int(le32(b[12:]))
+		if mask&^(unix.IN_MODIFY) != 0 { // also IN_Q_OVERFLOW: look at everything
+			w.structure.Store(true)
+		}
+		b = b[min(len(b), unix.SizeofInotifyEvent+size):]
+	}
+	w.wake()
+}
+
+func (w *watcher) wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) close() error { return w.f.Close() }
