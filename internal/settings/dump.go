@@ -2,6 +2,7 @@ package settings
 
 import (
 	"bufio"
+	"cmp"
 	"encoding"
 	"fmt"
 	"io"
@@ -30,9 +31,7 @@ func (e *Effective) Explain(key string) (value string, origin Origin, err error)
 	switch {
 	case !found.IsValid():
 		hint := ""
-		if best := nearest(key, paths, len(key)); best != "" {
-			hint = "; did you mean " + best + "?"
-		} else if best := sameName(key, paths); best != "" {
+		if best := cmp.Or(nearest(key, paths, min((len(key)+1)/3, 4)), sameName(key, paths)); best != "" {
 			hint = "; did you mean " + best + "?"
 		}
 		return "", Origin{}, &Error{Err: fmt.Errorf("explain %s: unknown key%s", cut(key), hint)}

@@ -32,9 +32,9 @@ func (l *loader) applySet(arg string) {
 		l.fail(&Error{Origin: at, Err: fmt.Errorf("read argument: want section.key=value, found %q", cut(arg))})
 		return
 	}
-	keys, err := parseKey(key)
-	if err != nil {
-		l.fail(&Error{Origin: at, Err: fmt.Errorf("read key %q: %w", cut(key), err)})
+	keys := parseKey(key)
+	if keys == nil {
+		l.fail(&Error{Origin: at, Err: fmt.Errorf("read argument: want a dotted key such as section.key, found %q", cut(key))})
 		return
 	}
 	l.applyRaw(keys, value, at)
@@ -42,8 +42,8 @@ func (l *loader) applySet(arg string) {
 
 // applyRaw sets one key to text that has no type yet.
 func (l *loader) applyRaw(keys []string, text string, at Origin) {
-	if !utf8.ValidString(text) {
-		l.fail(&Error{Origin: at, Err: errors.New("read value: not valid UTF-8")})
+	if !utf8.ValidString(text) || !utf8.ValidString(at.Name) {
+		l.fail(&Error{Origin: at, Err: errors.New("read key and value: not valid UTF-8")})
 		return
 	}
 	n := &node{kind: rawKind, text: text, origin: at}
@@ -53,22 +53,17 @@ func (l *loader) applyRaw(keys []string, text string, at Origin) {
 	l.decode(n, l.root, "")
 }
 
-// parseKey splits a dotted key (TOML 1.1 "Keys") into its parts.
-func parseKey(key string) ([]string, error) {
+// parseKey splits a dotted key (TOML 1.1 "Keys") into its parts; nil means that
+// it is none.
+func parseKey(key string) []string {
 	var p unstable.Parser
 	p.Reset([]byte(key + "= 0"))
-	if !p.NextExpression() {
-		if err := p.Error(); err != nil {
-			return nil, err
-		}
-		return nil, errors.New("no key")
-	}
-	if p.Expression().Kind != unstable.KeyValue || strings.Contains(key, "\n") {
-		return nil, errors.New("not a key")
+	if strings.Contains(key, "\n") || !p.NextExpression() || p.Expression().Kind != unstable.KeyValue {
+		return nil
 	}
 	var keys []string
 	for it := p.Expression().Key(); it.Next(); {
 		keys = append(keys, string(it.Node().Data))
 	}
-	return keys, nil
+	return keys
 }

@@ -179,9 +179,10 @@ func (l *loader) suggest(t reflect.Type, path, key string, show func(string) str
 		siblings = append(siblings, joinKey(path, f.name))
 	}
 	unknown := joinKey(path, key)
-	best := nearest(unknown, siblings, len(key))
+	most := (len(key) + 1) / 3
+	best := nearest(unknown, siblings, most)
 	if best == "" && !strings.Contains(path, "[") {
-		best = nearest(unknown, l.paths, len(unknown))
+		best = nearest(unknown, l.paths, min(most, 2))
 	}
 	if best == "" {
 		best = sameName(key, l.paths)
@@ -226,10 +227,10 @@ func sameName(key string, candidates []string) string {
 	return found
 }
 
-// nearest returns the candidate with the fewest typing errors, or "" if even
-// that one has more than a third of length, rounded up.
-func nearest(s string, candidates []string, length int) string {
-	best, most := "", (length+2)/3
+// nearest returns the candidate with the fewest typing errors, or "" if all have
+// more than most.
+func nearest(s string, candidates []string, most int) string {
+	best := ""
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(s), strings.ToLower(c)); d <= most {
 			best, most = c, d-1

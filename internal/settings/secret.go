@@ -22,10 +22,12 @@ type Secret struct {
 	access *access // nil: the process's own
 }
 
-// access is how secrets reach what they refer to.
+// access is how secrets reach what they refer to. It holds functions only: fmt
+// prints unexported fields without asking their methods, so a map of the
+// environment would show every secret in it.
 type access struct {
-	env  map[string]string
-	open func(name string) (fs.File, error)
+	getenv func(name string) string
+	open   func(name string) (fs.File, error)
 }
 
 // UnmarshalText sets s to the reference in text. Its error does not quote the
@@ -74,7 +76,7 @@ func (s Secret) Reveal() (string, error) {
 func (s Secret) read() (string, error) {
 	a := s.access
 	if a == nil {
-		a = &access{open: func(name string) (fs.File, error) { return os.Open(name) }}
+		a = &access{os.Getenv, func(name string) (fs.File, error) { return os.Open(name) }}
 	}
 	scheme, name, _ := strings.Cut(s.ref, ":")
 	switch scheme {
@@ -100,13 +102,6 @@ func (s Secret) read() (string, error) {
 		return "", reason(err)
 	}
 	return strings.TrimRight(string(data), "\r\n"), nil
-}
-
-func (a *access) getenv(name string) string {
-	if a.env == nil {
-		return os.Getenv(name)
-	}
-	return a.env[name]
 }
 
 // String returns the reference.

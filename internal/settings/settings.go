@@ -129,7 +129,7 @@ func newLoader(root reflect.Value, o Options) *loader {
 		prefix:    strings.ToUpper(strings.ReplaceAll(o.App, "-", "_")) + "_",
 		app:       o.App,
 		env:       env,
-		access:    &access{env: env, open: open},
+		access:    &access{func(name string) string { return env[name] }, open},
 		paths:     schemaPaths(root.Type(), ""),
 		origins:   map[string]Origin{},
 		secretEnv: map[string]bool{},

@@ -88,7 +88,11 @@ func parseDocument(data []byte, at Origin) (document, *Error) {
 
 // syntaxError makes an Error of what toml.Unmarshal returned.
 func syntaxError(err error, at Origin) *Error {
-	e := &Error{Origin: at, Err: fmt.Errorf("parse TOML: %s", strings.TrimPrefix(err.Error(), "toml: "))}
+	text := strings.TrimPrefix(err.Error(), "toml: ")
+	if strings.HasSuffix(text, "at start of value") || strings.HasPrefix(text, "expected keyword") {
+		text += "; put text in quotes"
+	}
+	e := &Error{Origin: at, Err: errors.New("parse TOML: " + text)}
 	var de *toml.DecodeError
 	if errors.As(err, &de) && at.Layer == File {
 		e.Origin.Line, e.Column = de.Position()
