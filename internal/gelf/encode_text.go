@@ -1,0 +1,65 @@
+package gelf
+
+import (
+	"unicode/utf8"
+)
+
+const hexDigits = "0123456789abcdef"
+
+// appendText appends text as a JSON string (RFC 8259 section 7). Bytes that are
+// not valid UTF-8 become U+FFFD; a NUL becomes an escape, because a raw one would
+// end the frame (Graylog rule R14).
+func appendText(dst, text []byte) []byte {
+	dst = append(dst, '"')
+	done := 0
+	for i := 0; i < len(text); {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			if c >= ' ' && c != '"' && c != '\\' {
+				i++
+				continue
+			}
+			dst = append(dst, text[done:i]...)
+			dst = appendEscape(dst, c)
+			i++
+			done = i
+			continue
+		}
+		r, n := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && n == 1 {
+			dst = append(dst, text[done:i]...)
+			dst = append(dst, "\uFFFD"...)
+			done = i + n
+		}
+		i += n
+	}
+	dst = append(dst, text[done:]...)
+	return append(dst, '"')
+}
+
+// appendEscape appends the escape of a byte that cannot stand in a JSON string.
+func appendEscape(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\t':
+		return append(dst, '\\', 't')
+	case '\r':
+		return append(dst, '\\', 'r')
+	}
+	return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+}
+
+// cutText returns the longest beginning of text of at most n bytes that ends
+// between characters.
+func cutText(text []byte, n int) []byte {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
+}

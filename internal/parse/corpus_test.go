@@ -1,0 +1,270 @@
+package parse
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"sidecar/internal/gelf"
+	"sidecar/internal/record"
+)
+
+// corpusCase is what is expected of one line of testdata/winston.log.gz.
+type corpusCase struct {
+	N        int
+	Case     string
+	Family   string
+	Kind     string
+	Secrets  []json.RawMessage
+	Expected struct {
+		Messages int
+		GELF     []struct {
+			Must, Should map[string]any
+		}
+	}
+}
+
+func gunzip(tb testing.TB, name string) []byte {
+	tb.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func corpus(tb testing.TB) (lines [][]byte, cases []corpusCase) {
+	tb.Helper()
+	var doc struct{ Cases []corpusCase }
+	if err := json.Unmarshal(gunzip(tb, "testdata/winston.cases.json.gz"), &doc); err != nil {
+		tb.Fatal(err)
+	}
+	lines = bytes.Split(gunzip(tb, "testdata/winston.log.gz"), []byte("\n"))
+	return lines, doc.Cases
+}
+
+// convert returns the GELF messages of a line as text and as decoded by
+// encoding/json.
+func convert(tb testing.TB, p *Parser, e *record.Entry) (frames []string, docs []map[string]any) {
+	tb.Helper()
+	records := p.Parse(nil, e)
+	for i := range records {
+		b := gelf.Append(nil, &records[i], &gelf.Options{Host: "web-01"})
+		var m map[string]any
+		if err := json.Unmarshal(b, &m); err != nil {
+			tb.Fatalf("frame is not JSON: %v\n%s", err, b)
+		}
+		frames, docs = append(frames, string(b)), append(docs, m)
+	}
+	return frames, docs
+}
+
+func TestCorpusMust(t *testing.T) {
+	lines, cases := corpus(t)
+	p := New(Options{})
+	for _, c := range cases {
+		_, docs := convert(t, p, &record.Entry{Message: lines[c.N-1], Priority: -1})
+		if len(docs) != c.Expected.Messages && moreMessages[c.N] == "" {
+			t.Errorf("line %d (%s): %d messages, want %d\n%.300s", c.N, c.Case, len(docs), c.Expected.Messages, lines[c.N-1])
+			continue
+		}
+		for i, g := range c.Expected.GELF {
+			if d := differences(g.Must, docs[i], false); len(d) > 0 {
+				t.Errorf("line %d (%s) message %d: %s\n%.400s", c.N, c.Case, i, strings.Join(d, "; "), lines[c.N-1])
+			}
+		}
+	}
+}
+
+// moreMessages are the lines that become another number of messages than the
+// corpus says.
+var moreMessages = map[int]string{
+	416: "two writers in one line: the second one's document is whole, and becomes a message of its own",
+}
+
+// TestCorpusShould compares all keys with the recommended mapping. Lines with
+// secrets differ as long as nothing redacts them.
+func TestCorpusShould(t *testing.T) {
+	lines, cases := corpus(t)
+	p := New(Options{})
+	held, waived := 0, 0
+	for _, c := range cases {
+		_, docs := convert(t, p, &record.Entry{Message: lines[c.N-1], Priority: -1})
+		var diff []string
+		secret := len(c.Secrets) > 0
+		for i, g := range c.Expected.GELF {
+			if i < len(docs) {
+				diff = append(diff, differences(g.Should, docs[i], true)...)
+			}
+		}
+		why, listed := deviations[c.N]
+		switch {
+		case len(diff) == 0 && listed:
+			t.Errorf("line %d (%s) is listed as a deviation (%s) and holds", c.N, c.Case, why)
+		case len(diff) == 0:
+			held++
+		case secret:
+			waived++
+		case !listed:
+			t.Errorf("line %d (%s): %.600s\n%.300s", c.N, c.Case, strings.Join(diff, "; "), lines[c.N-1])
+		}
+	}
+	t.Logf("%d of %d lines are mapped as recommended, %d listed deviations, %d wait for redaction", held, len(cases), len(deviations), waived)
+}
+
+// differences returns what keeps got from having all keys of want; with exact,
+// also the keys that are too many.
+func differences(want, got map[string]any, exact bool) (diff []string) {
+	for k, w := range want {
+		if !sameValue(k, w, got[k]) {
+			diff = append(diff, fmt.Sprintf("%s = %.200v, want %.200v", k, got[k], w))
+		}
+	}
+	if exact {
+		for k, v := range got {
+			if _, expected := want[k]; !expected && !envelopeKey[k] {
+				diff = append(diff, fmt.Sprintf("%s = %.200v, want none", k, v))
+			}
+		}
+	}
+	slices.Sort(diff)
+	return diff
+}
+
+// envelopeKey are keys that the corpus does not speak of.
+var envelopeKey = map[string]bool{
+	"version": true, "host": true, "level": true,
+	"_application_name": true, "_process_id": true, "_leading": true,
+	"timestamp": true,
+}
+
+func sameValue(key string, want, got any) bool {
+	switch w := want.(type) {
+	case float64:
+		g, is := got.(float64)
+		if key == "timestamp" {
+			return is && math.Abs(g-w) <= 0.002
+		}
+		return is && g == w
+	case map[string]any: // a long string
+		g, is := got.(string)
+		if !is || float64(utf8.RuneCountInString(g)) != w["$len"] {
+			return false
+		}
+		sum := sha1.Sum([]byte(g))
+		return hex.EncodeToString(sum[:]) == w["$sha1"]
+	}
+	return want == got
+}
+
+var nameOK = regexp.MustCompile(`^_[A-Za-z0-9_.-]+$`)
+
+// invariant returns the first invariant of the corpus that a message breaks.
+func invariant(frame string, m map[string]any) string {
+	if !utf8.ValidString(frame) || strings.IndexByte(frame, 0) >= 0 {
+		return "not valid UTF-8 or a NUL"
+	}
+	blankText := func(v any) bool {
+		s, is := v.(string)
+		return !is || isBlank([]byte(s))
+	}
+	switch level, is := m["level"].(float64); {
+	case m["version"] != "1.1":
+		return "version"
+	case blankText(m["host"]):
+		return "host"
+	case blankText(m["short_message"]):
+		return "short_message"
+	case !is || level != math.Trunc(level) || level < 0 || level > 7:
+		return "level"
+	}
+	for k, v := range m {
+		switch k {
+		case "version", "host", "short_message", "level":
+			continue
+		case "full_message":
+			if blankText(v) {
+				return k
+			}
+			continue
+		case "timestamp":
+			if x, is := v.(float64); !is || x <= 0 {
+				return k
+			}
+			continue
+		case "_id", "_host", "_source", "_message", "_timestamp", "_level", "_short_message", "_full_message", "_streams":
+			return k
+		}
+		if !nameOK.MatchString(k) || strings.HasPrefix(k, "__") || strings.HasPrefix(k, "_gl2_") {
+			return "name " + k
+		}
+		switch x := v.(type) {
+		case float64:
+		case string:
+			if len(x) > 32766 || isBlank([]byte(x)) {
+				return "value of " + k
+			}
+		default:
+			return "type of " + k
+		}
+	}
+	return ""
+}
+
+func TestCorpusInvariants(t *testing.T) {
+	lines, _ := corpus(t)
+	p := New(Options{})
+	for i, line := range lines {
+		frames, docs := convert(t, p, &record.Entry{Message: line, Priority: -1})
+		said := strings.TrimPrefix(string(line), "_jsonrc:") // a prefix alone says nothing
+		if len(docs) == 0 && strings.TrimSpace(said) != "" {
+			t.Errorf("line %d is lost: %.300q", i+1, line)
+		}
+		for j := range docs {
+			if broken := invariant(frames[j], docs[j]); broken != "" {
+				t.Errorf("line %d: %s\n%.300s", i+1, broken, frames[j])
+			}
+		}
+	}
+}
+
+// deviations are the lines whose mapping differs from the recommended one, with
+// the reason.
+var deviations = map[int]string{
+	102: "a timestamp of 1970 is refused even without an entry's time: Graylog takes 0 as none",
+	351: "JSON text is cut at 32000 bytes too: OpenSearch refuses a document with a longer value",
+	360: "the first line of a pretty-printed document is marked; joining lines is another step",
+	400: "a JSON string is a JSON value, so its text is not marked as an error",
+	413: "a truncated document keeps its text as full message, also beside another document",
+	414: "as 413",
+	416: "two writers in one line: the second document is whole, and is a message of its own",
+	417: "a line without prefix and without document is a text",
+	432: "the expected full message stands for the line",
+	437: "the level of a broken document is salvaged",
+	438: "as 437",
+	439: "as 437",
+	440: "as 437",
+	441: "as 437",
+	457: "as 437",
+	557: "an sd-daemon level prefix becomes the level and is not part of the text",
+}

@@ -1,0 +1,361 @@
+package parse
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"sidecar/internal/record"
+)
+
+// The values of the field parse_error.
+const (
+	truncatedError = "truncated"
+	invalidError   = "invalid-json"
+)
+
+const (
+	// maxDocuments bounds the records of one line; the rest of the line is kept
+	// as text after the last.
+	maxDocuments = 256
+	// maxRescans bounds the work on a line with broken documents, in lengths of
+	// the line.
+	maxRescans = 4
+)
+
+// split appends the records of a line to dst. text has no syslog header, is
+// valid UTF-8, and ends with something that is not a blank.
+func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelope) []record.Record {
+	i := skipLead(text, 0)
+	at, prefixed := p.skipPrefixes(text, i)
+	switch {
+	case prefixed:
+	case i < len(text) && text[i] == '{' && p.isTag(env.tag):
+		at = i
+	case i < len(text) && text[i] == '{':
+		if end, records := p.bare(dst, first, text, i, env); end > 0 {
+			return records
+		}
+		fallthrough
+	default:
+		var start int
+		if start, at = p.middle(text, i); at < 0 {
+			return p.textRecord(dst, first, text, env, nil)
+		}
+		before := text[:start]
+		if glued(before) {
+			// Two writes without a line end between them.
+			dst = p.textRecord(dst, first, before, env, nil)
+		} else {
+			env.leading = trimBlank(before)
+		}
+	}
+	return p.documents(dst, first, text, at, env)
+}
+
+// skipLead returns the index of the first byte of text[i:] that is not a blank,
+// a terminal escape sequence or a byte order mark.
+func skipLead(text []byte, i int) int {
+	for i < len(text) {
+		switch c := text[i]; {
+		case c <= ' ' && c != 0x1b:
+			i++
+		case c == 0x1b:
+			n := escapeLen(text[i:min(len(text), i+maxEscape)])
+			if n == 0 {
+				return i
+			}
+			i += n
+		case c == 0xEF && i+3 <= len(text) && text[i+1] == 0xBB && text[i+2] == 0xBF:
+			i += 3
+		default:
+			return i
+		}
+	}
+	return i
+}
+
+// skipPrefixes skips the prefixes, and the blanks after them, that text[i:] begins
+// with.
+func (p *Parser) skipPrefixes(text []byte, i int) (at int, found bool) {
+	for again := true; again; {
+		again = false
+		for _, prefix := range p.prefixes {
+			if bytes.HasPrefix(text[i:], prefix) {
+				i = skipLead(text, i+len(prefix))
+				again, found = true, true
+			}
+		}
+	}
+	return i, found
+}
+
+// middle returns where the next prefix of text[i:] that has an object after it
+// starts, and where the object does; at is -1 if there is none. A prefix in the
+// middle of a word is none, unless a line may have been cut there.
+func (p *Parser) middle(text []byte, i int) (start, at int) {
+	for i < len(text) {
+		start = -1
+		for _, prefix := range p.prefixes {
+			if n := bytes.Index(text[i:], prefix); n >= 0 && (start < 0 || i+n < start) {
+				start = i + n
+			}
+		}
+		if start < 0 {
+			return -1, -1
+		}
+		at, _ = p.skipPrefixes(text, start)
+		if opensObject(text, at) && (!endsInWord(text[:start]) || glued(text[:start])) {
+			return start, at
+		}
+		i = start + 1
+	}
+	return -1, -1
+}
+
+// opensObject reports whether a JSON object seems to begin at text[i].
+func opensObject(text []byte, i int) bool {
+	if i >= len(text) || text[i] != '{' {
+		return false
+	}
+	i = skipBlanks(text, i+1)
+	return i < len(text) && (text[i] == '"' || text[i] == '}')
+}
+
+// glued reports whether text, which stands before a prefix, is a line of its
+// own: it ends in a word and has more than one.
+func glued(text []byte) bool {
+	return endsInWord(text) && bytes.IndexByte(trimBlank(text), ' ') > 0
+}
+
+// endsInWord reports whether text ends in a letter, a digit or an underscore. A
+// byte order mark is none.
+func endsInWord(text []byte) bool {
+	if len(text) == 0 || bytes.HasSuffix(text, bom) {
+		return false
+	}
+	c := text[len(text)-1]
+	return nameByte[c] && c != '-' || c >= utf8.RuneSelf
+}
+
+var bom = []byte("\uFEFF")
+
+// bare reads a line that begins with an object but has no prefix. end is 0 if it
+// is no JSON document.
+func (p *Parser) bare(dst []record.Record, first int, text []byte, i int, env *envelope) (end int, records []record.Record) {
+	if !opensObject(text, i) {
+		return 0, dst
+	}
+	t, nest, f := container(text, i, p.nest)
+	p.nest = nest
+	switch {
+	case f == ok && (skipLead(text, t.end) == len(text) || p.follows(text, t.end)):
+	case f == truncated && bytes.IndexByte(text[i:], ':') > 0:
+	default:
+		return 0, dst
+	}
+	return 1, p.documents(dst, first, text, i, env)
+}
+
+// follows reports whether another document begins at text[i:].
+func (p *Parser) follows(text []byte, i int) bool {
+	i = skipLead(text, i)
+	at, _ := p.skipPrefixes(text, i)
+	return opensObject(text, at)
+}
+
+// documents appends the records of the documents of text, of which the first
+// begins at text[at].
+func (p *Parser) documents(dst []record.Record, first int, text []byte, at int, env *envelope) []record.Record {
+	start, budget := 0, maxRescans*len(text)
+	for {
+		var r *record.Record
+		if at >= len(text) || text[at] != '{' {
+			return p.notObject(dst, first, text[start:], at-start, env)
+		}
+		dst, r = p.next(dst, first, env)
+		p.beginDocument(r, text, at)
+		end, f := p.object(at+1, 1, inTop, 0)
+		if f != ok {
+			budget -= end - at
+			next, nextAt := -1, -1
+			if budget > 0 && len(dst)-first < maxDocuments {
+				next, nextAt = p.middleOfBroken(text, at+1)
+			}
+			if next < 0 {
+				p.broken(env, text, start, at, f)
+				return dst
+			}
+			// Read again without what belongs to the next document.
+			r.Fields, r.Degraded = r.Fields[:0], env.degraded
+			p.beginDocument(r, text[:next], at)
+			_, f = p.object(at+1, 1, inTop, 0)
+			p.broken(env, text[:next], start, at, f)
+			start, at = next, nextAt
+			env.leading = nil
+			continue
+		}
+		next, nextAt := p.after(text, end, len(dst)-first)
+		trailing := text[end:next]
+		p.finish(env, nil, cleanTrailing(trailing))
+		if next == len(text) {
+			return dst
+		}
+		start, at = next, nextAt
+		env.leading = nil
+	}
+}
+
+// middleOfBroken returns where a document begins inside a broken one: a prefix
+// and an object with a bare quote, which a string could not contain.
+func (p *Parser) middleOfBroken(text []byte, i int) (start, at int) {
+	for i < len(text) {
+		start = -1
+		for _, prefix := range p.prefixes {
+			if n := bytes.Index(text[i:], prefix); n >= 0 && (start < 0 || i+n < start) {
+				start = i + n
+			}
+		}
+		if start < 0 {
+			break
+		}
+		if at, _ = p.skipPrefixes(text, start); opensObject(text, at) {
+			return start, at
+		}
+		i = start + 1
+	}
+	return -1, -1
+}
+
+// after returns where the next document's prefix and the document itself begin
+// after the one that ends at text[end]; both are len(text) if there is none.
+func (p *Parser) after(text []byte, end, records int) (next, at int) {
+	i := skipLead(text, end)
+	if i == len(text) || records >= maxDocuments {
+		return len(text), len(text)
+	}
+	if at, found := p.skipPrefixes(text, i); found || opensObject(text, i) {
+		return i, at
+	}
+	if next, at = p.middle(text, i); at >= 0 {
+		return next, at
+	}
+	return len(text), len(text)
+}
+
+// cleanTrailing returns the text between documents without what only the
+// terminal would notice.
+func cleanTrailing(text []byte) []byte { return text[skipLead(text, 0):] }
+
+// notObject appends the record of a prefix without an object. text begins at the
+// prefix, and text[at:] is what follows it.
+func (p *Parser) notObject(dst []record.Record, first int, text []byte, at int, env *envelope) []record.Record {
+	switch body := text[at:]; {
+	case len(body) == 0:
+		return dst // a prefix and nothing else says nothing
+	case p.isValue(body):
+		return p.textRecord(dst, first, body, env, nil)
+	}
+	return p.textRecord(dst, first, text, env, []byte(invalidError))
+}
+
+// isValue reports whether body is one JSON value.
+func (p *Parser) isValue(body []byte) bool {
+	var t token
+	var f fault
+	if body[0] == '[' {
+		t, p.nest, f = container(body, 0, p.nest)
+	} else if t, f = scalar(body, 0); f == truncated && t.kind == kindNumber {
+		return digits(body, len(body)-1) == len(body) // the end of the line ends a number too
+	}
+	return f == ok && skipLead(body, t.end) == len(body)
+}
+
+// textRecord appends the record of a text that is no document.
+func (p *Parser) textRecord(dst []record.Record, first int, text []byte, env *envelope, parseError []byte) []record.Record {
+	dst, r := p.next(dst, first, env)
+	p.beginDocument(r, nil, 0)
+	r.TimeUsec, r.Level = env.timeUsec, 6
+	if env.severity >= 0 && env.severity <= 7 {
+		r.Level = uint8(env.severity)
+	}
+	m := p.textMessage(text, "")
+	if m.short.Bytes == nil {
+		m.short = record.Value{Kind: record.Text, Bytes: p.constant(noMessage)}
+	}
+	r.Short, r.Full = m.short, m.full
+	if parseError != nil {
+		r.Degraded |= record.InvalidJSON
+		p.own(&p.ownNames.parseError, record.Value{Kind: record.Text, Bytes: parseError})
+	}
+	p.ownText(&p.ownNames.leading, env.leading)
+	p.addEnvelope(env)
+	return dst
+}
+
+// broken finishes the record of a document that ended with fault f; text ends
+// where the document must end, and text[start:at] is before it.
+func (p *Parser) broken(env *envelope, text []byte, start, at int, f fault) {
+	word := truncatedError
+	switch {
+	case f == truncated && at+1 < len(text):
+		p.rec.Degraded |= record.Truncated
+	default:
+		p.rec.Degraded |= record.InvalidJSON
+		word = invalidError
+	}
+	full := text[start:]
+	if start == 0 {
+		full = env.raw[:env.headerLen+len(text)] // the line as it came, with its header
+	}
+	p.finish(env, &brokenText{word, text[start:], full}, nil)
+}
+
+// brokenText is what a broken document says about itself.
+type brokenText struct {
+	parseError  string
+	short, full []byte // without and with the syslog header
+}
+
+// finish completes the record of a document; b is nil for one that is whole.
+func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
+	n := &p.ownNames
+	if name := p.resolveLevel(env.severity); len(name.Bytes) > 0 {
+		p.own(&n.levelName, name)
+	}
+	p.resolveTime(env)
+	p.resolveText(b)
+	if b != nil {
+		p.own(&n.parseError, record.Value{Kind: record.Text, Bytes: p.constant(b.parseError)})
+	}
+	if p.dropped > 0 {
+		p.rec.Degraded |= record.FieldsDropped
+		p.own(&n.fieldsDropped, p.count(p.dropped))
+	}
+	p.ownText(&n.leading, env.leading)
+	p.ownText(&n.trailing, trailing)
+	p.addEnvelope(env)
+	if p.removed {
+		p.removed = false
+		p.takeOut()
+	}
+}
+
+// takeOut takes the fields without a name out of the record. The set of names is
+// not right after it.
+func (p *Parser) takeOut() {
+	kept := p.rec.Fields[:0]
+	for _, f := range p.rec.Fields {
+		if f.Name != nil {
+			kept = append(kept, f)
+		}
+	}
+	p.rec.Fields = kept
+}
+
+// constant returns s as bytes of the record.
+func (p *Parser) constant(s string) []byte {
+	r := p.rec
+	start := len(r.Scratch)
+	r.Scratch = append(r.Scratch, s...)
+	return r.Scratch[start:len(r.Scratch):len(r.Scratch)]
+}

@@ -1,0 +1,413 @@
+package parse
+
+import (
+	"bytes"
+	"strconv"
+	"unicode/utf8"
+
+	"sidecar/internal/record"
+)
+
+// noMessage is the short message of a record that says nothing at all.
+const noMessage = "(no message)"
+
+// remove takes the field of slot s out of the record.
+func (p *Parser) remove(s slot) {
+	if i := p.found[s].field; i >= 0 {
+		p.rec.Fields[i].Name = nil
+		p.removed = true
+	}
+}
+
+// spill makes a field of a token that was kept for a part of the record and did
+// not become one.
+func (p *Parser) spill(name []byte, t token) {
+	p.path = p.path[:0]
+	if t.kind == kindObject && t.flags&empty == 0 {
+		p.path = append(append(p.path, name...), '_')
+		p.object(t.start+1, 2, inPlain, hashName(name))
+		p.path = p.path[:0]
+		return
+	}
+	p.field(name, 0, 0, t)
+}
+
+// resolveText sets the short and the full message. b is nil for a document that
+// is whole.
+func (p *Parser) resolveText(b *brokenText) {
+	r := p.rec
+	var msg message
+	for s := slotMessage; s <= slotMsg; s++ {
+		if p.has(s) && p.messageOf(s, &msg) {
+			break
+		}
+	}
+	stack := p.stack()
+	if b != nil {
+		p.brokenMessage(b, &msg)
+		return
+	}
+	if msg.short.Bytes == nil {
+		msg.short = p.fallback(stack)
+	}
+	r.Short, r.Full = msg.short, msg.full
+	switch {
+	case len(stack.Bytes) == 0:
+	case len(r.Full.Bytes) == 0:
+		r.Full = stack
+	default:
+		r.Full = p.join(r.Full, stack)
+	}
+}
+
+// brokenMessage sets the short and the full message of a broken document: what is
+// left of a truncated one can be trusted, what breaks the grammar is a text.
+func (p *Parser) brokenMessage(b *brokenText, salvaged *message) {
+	r := p.rec
+	r.Short = salvaged.short
+	whole := p.textMessage(b.short, "")
+	if b.parseError != truncatedError || r.Short.Bytes == nil {
+		r.Short, r.Full = whole.short, whole.full
+	}
+	if b.parseError == truncatedError || r.Full.Bytes != nil {
+		r.Full = record.Value{Kind: record.Text, Bytes: b.full}
+	}
+}
+
+// message is a text as the short and the full message; full has no bytes if
+// short says it all.
+type message struct {
+	short, full record.Value
+}
+
+// messageOf makes the message of what slot s holds; false if it says nothing.
+func (p *Parser) messageOf(s slot, m *message) bool {
+	t := p.found[s].token
+	src := p.src[t.start:t.end]
+	switch t.kind {
+	case kindString:
+		if plain(src, t.flags) {
+			m.short = record.Value{Kind: record.Quoted, Bytes: src}
+		} else {
+			*m = p.textMessage(p.unescaped(src[1:len(src)-1]), ellipsis)
+		}
+	case kindNumber, kindTrue, kindFalse:
+		m.short = record.Value{Kind: record.Text, Bytes: src}
+	case kindArray, kindObject:
+		if t.flags&empty != 0 {
+			return false
+		}
+		*m = p.textMessage(p.compact(t), ellipsis)
+		if s == slotMessage && t.kind == kindArray {
+			p.spill([]byte("message"), t)
+		}
+		return true
+	}
+	if m.short.Bytes == nil {
+		return false
+	}
+	p.remove(s)
+	return true
+}
+
+// plain reports whether a string token can be the short message as it is: one
+// line, no blanks around it, no control character, short enough.
+func plain(src []byte, fl flags) bool {
+	n := len(src)
+	if n > shortMax || n < 3 || fl&^quotes != 0 {
+		return false
+	}
+	first, last := src[1], src[n-2]
+	if first <= ' ' || first >= 0x7f || last <= ' ' || last >= 0x7f {
+		return false
+	}
+	return bytes.IndexByte(src, 0x7f) < 0
+}
+
+// ellipsis ends a message that was cut; a line that is no message is cut without.
+const ellipsis = "…"
+
+// shortMax is the length of a short message in characters.
+const shortMax = 1024
+
+// textMessage makes a message of any text: its first line that is not blank, and
+// the whole if that is more. A line that is too long ends in mark.
+func (p *Parser) textMessage(text []byte, mark string) (m message) {
+	r := p.rec
+	var all []byte
+	r.Scratch, all = appendClean(r.Scratch, text)
+	if len(all) == 0 {
+		return m
+	}
+	line := all
+	if i := bytes.IndexByte(all, '\n'); i >= 0 {
+		line = trimBlank(all[:i])
+	}
+	if runeIndex(line, shortMax) < len(line) {
+		start := len(r.Scratch)
+		r.Scratch = append(r.Scratch, line[:runeIndex(line, shortMax-utf8.RuneCountInString(mark))]...)
+		r.Scratch = append(r.Scratch, mark...)
+		line = r.Scratch[start:len(r.Scratch):len(r.Scratch)]
+		m.full = record.Value{Kind: record.Text, Bytes: all}
+	} else if len(line) < len(all) {
+		m.full = record.Value{Kind: record.Text, Bytes: all}
+	}
+	m.short = record.Value{Kind: record.Text, Bytes: line}
+	return m
+}
+
+// stack returns the stack of the document's error, or no bytes. Stacks that are
+// not chosen become fields.
+func (p *Parser) stack() (v record.Value) {
+	for s := slotStack; s <= slotMetaStack; s++ {
+		if !p.has(s) {
+			continue
+		}
+		t := p.found[s].token
+		if len(v.Bytes) == 0 {
+			if v = p.stackOf(t); len(v.Bytes) > 0 {
+				continue
+			}
+		}
+		if t.kind != kindArray || len(v.Bytes) > 0 {
+			p.spill(stackNames[s-slotStack], t)
+		}
+	}
+	return v
+}
+
+// stackNames are the names of the fields that stacks become that are not the
+// full message.
+var stackNames = [...][]byte{[]byte("stack"), []byte("err_stack"), []byte("metadata_stack")}
+
+// stackOf returns the stack that a token holds: a text, or the texts of an array
+// (Nest). No bytes if there is none.
+func (p *Parser) stackOf(t token) (v record.Value) {
+	src := p.src[t.start:t.end]
+	r := p.rec
+	switch t.kind {
+	case kindString:
+		if t.flags&(lone|escapes) == 0 || t.flags&lone == 0 && !bytes.Contains(src, []byte(`\u`)) && !bytes.Contains(src, []byte(`\r`)) {
+			v, _ = p.fullValue(src, t.flags)
+			return v
+		}
+		text := p.unescaped(src[1 : len(src)-1])
+		r.Scratch, text = appendClean(r.Scratch, text)
+		return record.Value{Kind: record.Text, Bytes: text}
+	case kindArray:
+		start := len(r.Scratch)
+		elements(src, func(e token) {
+			if e.kind == kindString && e.end-e.start > 2 {
+				if len(r.Scratch) > start {
+					r.Scratch = append(r.Scratch, '\n')
+				}
+				r.Scratch = appendUnescaped(r.Scratch, src[e.start+1:e.end-1])
+			}
+		})
+		text := r.Scratch[start:]
+		r.Scratch, text = appendClean(r.Scratch, text)
+		return record.Value{Kind: record.Text, Bytes: text}
+	}
+	return v
+}
+
+// fullValue returns a string token as it is if it is not blank.
+func (p *Parser) fullValue(src []byte, fl flags) (v record.Value, says bool) {
+	if c := src[1]; c > ' ' && c < 0x7f && c != '\\' && c != '"' {
+		return record.Value{Kind: record.Quoted, Bytes: src}, true
+	}
+	r := p.rec
+	text := src[1 : len(src)-1]
+	if fl&(escapes|quotes) != 0 {
+		text = p.unescaped(text)
+	}
+	r.Scratch, text = appendClean(r.Scratch, text)
+	return record.Value{Kind: record.Text, Bytes: text}, len(text) > 0
+}
+
+// elements calls f for each element of the array src, which is valid.
+func elements(src []byte, f func(token)) {
+	for i := skipBlanks(src, 1); src[i] != ']'; {
+		var t token
+		if src[i] == '{' || src[i] == '[' {
+			t, _, _ = container(src, i, nil)
+		} else {
+			t, _ = scalar(src, i)
+		}
+		f(t)
+		if i = skipBlanks(src, t.end); src[i] == ',' {
+			i = skipBlanks(src, i+1)
+		}
+	}
+}
+
+// join returns the message full with the stack after it, unless the message has
+// it already.
+func (p *Parser) join(full, stack record.Value) record.Value {
+	r := p.rec
+	text := stack.Bytes
+	if stack.Kind == record.Quoted {
+		text = p.unescaped(text[1 : len(text)-1])
+	}
+	if bytes.Contains(full.Bytes, text) {
+		return full
+	}
+	start := len(r.Scratch)
+	r.Scratch = append(r.Scratch, full.Bytes...)
+	r.Scratch = append(r.Scratch, "\n\n"...)
+	r.Scratch = append(r.Scratch, text...)
+	return record.Value{Kind: record.Text, Bytes: r.Scratch[start:len(r.Scratch):len(r.Scratch)]}
+}
+
+// fallback returns the short message of a document without a message: what says
+// most about it.
+func (p *Parser) fallback(stack record.Value) record.Value {
+	r := p.rec
+	for s := slotErrMessage; s <= slotErr; s++ {
+		if v, found := p.textOf(s); found {
+			return v
+		}
+	}
+	if v, found := p.dataText(); found {
+		return v
+	}
+	if len(stack.Bytes) > 0 {
+		text := stack.Bytes
+		if stack.Kind == record.Quoted {
+			text = p.unescaped(text[1 : len(text)-1])
+		}
+		if m := p.textMessage(text, ellipsis); m.short.Bytes != nil {
+			return m.short
+		}
+	}
+	for s := slotEvent; s <= slotContext; s++ {
+		if v, found := p.textOf(s); found {
+			return v
+		}
+	}
+	start := len(r.Scratch)
+	r.Scratch = p.appendRest(r.Scratch)
+	if rest := r.Scratch[start:]; len(rest) > 2 {
+		return record.Value{Kind: record.Text, Bytes: rest[:runeIndex(rest, restMax):len(rest)]}
+	}
+	r.Scratch = append(r.Scratch[:start], noMessage...)
+	return record.Value{Kind: record.Text, Bytes: r.Scratch[start:len(r.Scratch):len(r.Scratch)]}
+}
+
+// restMax is the length in characters of the JSON text that stands for a message.
+const restMax = 256
+
+// textOf returns the text that slot s holds as a short message.
+func (p *Parser) textOf(s slot) (v record.Value, found bool) {
+	if !p.has(s) {
+		return v, false
+	}
+	t := p.found[s].token
+	switch t.kind {
+	case kindString:
+		m := p.textMessage(p.unescaped(p.src[t.start+1:t.end-1]), ellipsis)
+		return m.short, m.short.Bytes != nil
+	case kindNumber:
+		return record.Value{Kind: record.Text, Bytes: p.src[t.start:t.end]}, true
+	}
+	return v, false
+}
+
+// dataText returns the arguments of a log4js call as a text: strings as they
+// are, other values as JSON.
+func (p *Parser) dataText() (v record.Value, found bool) {
+	if !p.has(slotData) || !p.has(slotLevel) || p.found[slotLevel].kind != kindObject || p.found[slotData].kind != kindArray {
+		return v, false
+	}
+	t := p.found[slotData].token
+	src := p.src[t.start:t.end]
+	p.tmp = p.tmp[:0]
+	elements(src, func(e token) {
+		if len(p.tmp) > 0 {
+			p.tmp = append(p.tmp, ' ')
+		}
+		if e.kind == kindString {
+			p.tmp = appendUnescaped(p.tmp, src[e.start+1:e.end-1])
+		} else {
+			p.tmp = appendCompact(p.tmp, src[e.start:e.end])
+		}
+	})
+	m := p.textMessage(p.tmp, ellipsis)
+	return m.short, m.short.Bytes != nil
+}
+
+// appendRest appends the members of the document that did not become parts of
+// the record to dst, as one JSON object.
+func (p *Parser) appendRest(dst []byte) []byte {
+	dst = append(dst, '{')
+	dst = p.appendMembers(dst, p.begin, len(dst))
+	return append(dst, '}')
+}
+
+// appendMembers appends the members of the object at p.src[i] that are not
+// parts of the record. It stops at the end of what was complete.
+func (p *Parser) appendMembers(dst []byte, i, begin int) []byte {
+	src := p.src
+	i = skipBlanks(src, i+1)
+	for i < len(src) && src[i] == '"' {
+		start := i
+		end, _, f := stringEnd(src, i+1)
+		if f != ok {
+			return dst
+		}
+		name := src[i+1 : end]
+		var fl flags
+		if i, f = key(src, i, &fl); f != ok {
+			return dst
+		}
+		if i = skipBlanks(src, i); i >= len(src) {
+			return dst
+		}
+		var t token
+		if src[i] == '{' || src[i] == '[' {
+			t, p.nest, f = container(src, i, p.nest)
+		} else {
+			t, f = scalar(src, i)
+		}
+		if f != ok {
+			return dst
+		}
+		switch {
+		case string(name) == "@fields" && t.kind == kindObject:
+			dst = p.appendMembers(dst, t.start, begin)
+		case p.part(t) || t.kind == kindNull || t.flags&empty != 0 || t.kind == kindString && t.end-t.start == 2:
+		case len(dst) < 4*restMax:
+			if len(dst) > begin {
+				dst = append(dst, ',')
+			}
+			dst = appendCompact(dst, src[start:t.end])
+		}
+		if i = skipBlanks(src, t.end); i < len(src) && src[i] == ',' {
+			i = skipBlanks(src, i+1)
+		}
+	}
+	return dst
+}
+
+// part reports whether the member with the value t is a part of the record or an
+// empty message.
+func (p *Parser) part(t token) bool {
+	for s := slotLevel; s < slots; s++ {
+		if !p.has(s) || p.found[s].start != t.start {
+			continue
+		}
+		if s.kept() || s >= slotMessage && s <= slotMsg {
+			return true
+		}
+		i := p.found[s].field
+		return i >= 0 && p.rec.Fields[i].Name == nil
+	}
+	return false
+}
+
+// count returns a number as a value.
+func (p *Parser) count(n int) record.Value {
+	start := len(p.rec.Scratch)
+	p.rec.Scratch = strconv.AppendInt(p.rec.Scratch, int64(n), 10)
+	return record.Value{Kind: record.Number, Bytes: p.rec.Scratch[start:len(p.rec.Scratch):len(p.rec.Scratch)]}
+}
