@@ -1,0 +1,123 @@
+#!/bin/sh
+# Installs the Debian packages that tests and the demo need and that are missing.
+#
+#   apt.sh [GROUP...]      groups: machine node oracle (all of them by default)
+#
+# It can be run as often as one likes, and does nothing when nothing is missing.
+# What is there already counts, wherever it came from: a node outside of Debian's
+# packages is a node. Exit status: 0 everything is there, 1 something is missing
+# (what and why is printed), 2 wrong use.
+set -u
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# want PROGRAM-OR-FILE PACKAGE: notes PACKAGE if the thing it is for is missing.
+missing=
+want() {
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*) command -v "$1" >/dev/null 2>&1 ;;
+	esac && return
+	case " $missing " in
+	*" $2 "*) ;;
+	*) missing="${missing:+$missing }$2" ;;
+	esac
+}
+
+# A header lies in a directory of the architecture or in /usr/include.
+want_header() {
+	for dir in /usr/include /usr/include/*-linux-gnu; do
+		[ -e "$dir/$1" ] && return
+	done
+	want "/usr/include/$1" "$2"
+}
+
+collect() {
+	missing= foreign=
+	for group; do
+		case $group in
+		machine) # a real systemd in a container
+			want systemd-nspawn systemd-container
+			want /usr/lib/systemd/systemd systemd
+			want dbus-daemon dbus
+			want nsenter util-linux
+			want mount mount
+			;;
+		node) # the Winston service
+			# Debian's npm brings Debian's nodejs, which must not come on top of
+			# another node.
+			if command -v node >/dev/null 2>&1 && ! command -v npm >/dev/null 2>&1; then
+				foreign=npm
+			else
+				want node nodejs
+				want npm npm
+			fi
+			;;
+		oracle) # systemd's own reader and writer of journal files, the race detector
+			want journalctl systemd
+			want /usr/lib/systemd/systemd-journal-remote systemd-journal-remote
+			want_header systemd/sd-journal.h libsystemd-dev
+			want_header stdlib.h libc6-dev
+			want gcc gcc
+			;;
+		*)
+			say "no package group \"$group\" (there are: machine node oracle)"
+			exit 2
+			;;
+		esac
+	done
+}
+
+# quietly runs a command and shows its output only if it fails.
+quietly() {
+	log=$(mktemp) || return 1
+	"$@" >"$log" 2>&1 </dev/null
+	rc=$?
+	[ $rc -eq 0 ] || tail -n 5 "$log" | sed 's/^/setup:   /' >&2
+	rm -f "$log"
+	return $rc
+}
+
+install() {
+	apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=120 "$@"
+}
+
+# get installs all that is missing: together, or, if one of them cannot be had,
+# one by one. The lists are updated only if they turn out to be too old.
+get() {
+	export DEBIAN_FRONTEND=noninteractive
+	# shellcheck disable=SC2086 # a list of words
+	install $missing >/dev/null 2>&1 </dev/null && return
+	say 'updating the package lists'
+	quietly apt-get update -q -o APT::Update::Error-Mode=any -o DPkg::Lock::Timeout=120
+	for package in $missing; do
+		quietly install "$package" || say "cannot install $package"
+	done
+}
+
+[ $# -gt 0 ] || set -- machine node oracle
+collect "$@"
+if [ -n "$foreign" ]; then
+	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
+fi
+if [ -z "$missing" ]; then
+	[ -z "$foreign" ]
+	exit
+fi
+
+if ! command -v apt-get >/dev/null 2>&1; then
+	say "missing: $missing (Debian's names; there is no apt-get here to install them)"
+	exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+	say "missing: $missing (not root: install them with \"apt-get install $missing\")"
+	exit 1
+fi
+say "installing $missing"
+get
+collect "$@"
+if [ -n "$missing" ]; then
+	say "still missing: $missing (apt-get cannot install them, see above)"
+	exit 1
+fi
+[ -z "$foreign" ]
