@@ -3,7 +3,8 @@
 //
 // A machine is systemd-nspawn (systemd-nspawn(1)) on an overlay whose lower
 // layer is / and whose upper layer is a tmpfs. So it has every program that the
-// host has, and what it writes never reaches the host. It starts with nothing
+// host has on its root file system (not what is mounted below it: a /home of its
+// own, say, or /tmp), and what it writes never reaches the host. It starts with nothing
 // enabled but what systemd itself needs, an empty journal, a new machine ID, and
 // no network but loopback. All its mounts and processes live in one mount and
 // one PID namespace that end with the process that called Start, however that
@@ -11,6 +12,7 @@
 package machine
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -105,7 +107,7 @@ func Available() error {
 	if os.Geteuid() != 0 {
 		return errors.New("no test machine: needs root")
 	}
-	for _, tool := range []string{"systemd-nspawn", "nsenter", "mount", "install"} {
+	for _, tool := range []string{"systemd-nspawn", "nsenter", "mount", "install", "tar"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("no test machine: %s is not installed (Debian package systemd-container has systemd-nspawn)", tool)
 		}
@@ -246,6 +248,28 @@ func (m *Machine) CopyIn(ctx context.Context, hostPath, name string, mode fs.Fil
 	}
 	defer func() { _ = f.Close() }() // only read
 	return m.install(ctx, f, name, mode)
+}
+
+// CopyTree copies what is in a directory of the host into a directory of the
+// machine, which is made. Modes and symbolic links are kept; the owner is root.
+func (m *Machine) CopyTree(ctx context.Context, hostDir, dir string) error {
+	if _, _, err := m.run(ctx, nil, "mkdir", "-p", "--", dir); err != nil {
+		return err
+	}
+	r, w := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		tw := tar.NewWriter(w)
+		err := tw.AddFS(os.DirFS(hostDir))
+		if err == nil {
+			err = tw.Close()
+		}
+		packed <- err
+		_ = w.CloseWithError(err) // returns nil always
+	}()
+	_, _, err := m.run(ctx, r, "tar", "-x", "-p", "--no-same-owner", "-C", dir, "-f", "-")
+	_ = r.Close() // lets the packing end, if tar did before it
+	return errors.Join(err, <-packed)
 }
 
 func (m *Machine) install(ctx context.Context, r io.Reader, name string, mode fs.FileMode) error {

@@ -225,6 +225,25 @@ func testFiles(t *testing.T, m *Machine) {
 			t.Errorf("%s reached the host: %v", name, err)
 		}
 	}
+	tree := t.TempDir()
+	if err := os.Mkdir(filepath.Join(tree, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tree, "bin", "tool"), []byte("#!/bin/sh\necho worked\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("bin/tool", filepath.Join(tree, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.CopyTree(t.Context(), tree, "/opt/tree"); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, m, "/opt/tree/link"); got != "worked" {
+		t.Errorf("a copied program, by a copied link: %q", got)
+	}
+	if err := m.CopyTree(t.Context(), filepath.Join(tree, "missing"), "/opt/missing"); err == nil {
+		t.Error("a missing directory was copied")
+	}
 	if err := m.WriteFile(t.Context(), "relative", nil, 0o644); err == nil {
 		t.Error("a relative path was accepted")
 	}

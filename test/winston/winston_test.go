@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sidecar/test/machine"
 )
 
 const prefix = "_jsonrc:"
@@ -96,6 +98,42 @@ func TestCountedLinesArriveWholeAndInOrder(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// journald's end of a unit's standard output is a socket, not a pipe.
+func TestUnitLosesNoLine(t *testing.T) {
+	const count = 20_000
+	shop(t) // skips or fails if there is none
+	m := machine.Boot(t, machine.Options{JournaldConf: "[Journal]\nRateLimitBurst=0\n"})
+	if err := m.CopyTree(t.Context(), ".", "/opt/shop"); err != nil {
+		t.Fatal(err)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"systemd-run", "--wait", "--unit=shop", node, "/opt/shop/server.js", "--count", fmt.Sprint(count)},
+		{"journalctl", "--sync"},
+	} {
+		if _, _, err := m.Run(t.Context(), args[0], args[1:]...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, _, err := m.Run(t.Context(), "journalctl", "-u", "shop", "-o", "cat", "_TRANSPORT=stdout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for text := range strings.Lines(out) {
+		if l, ok := decode(t, []byte(text)); !ok || l.N != n+1 {
+			t.Fatalf("line %d: %q", n+1, text)
+		}
+		n++
+	}
+	if n != count {
+		t.Errorf("%d lines in the journal, want %d", n, count)
 	}
 }
 
