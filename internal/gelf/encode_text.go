@@ -1,6 +1,8 @@
 package gelf
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -13,12 +15,11 @@ func appendText(dst, text []byte) []byte {
 	dst = append(dst, '"')
 	done := 0
 	for i := 0; i < len(text); {
-		c := text[i]
-		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' {
-				i++
-				continue
-			}
+		i = plainEnd(text, i)
+		if i == len(text) {
+			break
+		}
+		if c := text[i]; c < utf8.RuneSelf {
 			dst = append(dst, text[done:i]...)
 			dst = appendEscape(dst, c)
 			i++
@@ -35,6 +36,29 @@ func appendText(dst, text []byte) []byte {
 	}
 	dst = append(dst, text[done:]...)
 	return append(dst, '"')
+}
+
+// plainEnd returns the index of the first byte of text[i:] that is not ASCII or
+// has to be escaped.
+func plainEnd(text []byte, i int) int {
+	const (
+		lows  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	for i+8 <= len(text) {
+		w := binary.LittleEndian.Uint64(text[i:])
+		q, b := w^lows*'"', w^lows*'\\'
+		// The lowest bit set is exact; higher ones may be carries.
+		if m := ((q-lows)&^q | (b-lows)&^b | (w - lows*' ') | w) & highs; m != 0 {
+			i += bits.TrailingZeros64(m) >> 3
+			break
+		}
+		i += 8
+	}
+	for i < len(text) && text[i] >= ' ' && text[i] < utf8.RuneSelf && text[i] != '"' && text[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // appendEscape appends the escape of a byte that cannot stand in a JSON string.

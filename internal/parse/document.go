@@ -173,7 +173,6 @@ func (p *Parser) beginDocument(r *record.Record, src []byte, begin int) {
 	p.rec, p.src, p.begin = r, src, begin
 	p.have = 0
 	p.dropped = 0
-	p.members = 0
 	p.path = p.path[:0]
 	p.names.reset()
 }
@@ -181,41 +180,44 @@ func (p *Parser) beginDocument(r *record.Record, src []byte, begin int) {
 // has reports whether the document has slot s.
 func (p *Parser) has(s slot) bool { return p.have&(1<<s) != 0 }
 
+// place is where in the document an object is.
+type place struct {
+	holder holder
+	depth  int    // number of names in the path of its members
+	parent uint32 // hash of its path
+}
+
 // object reads the members of an object; p.src[i] is the byte after its brace.
-// depth is the number of names in the path of its members.
 //
 // It returns the index after the closing brace. What was complete before a
 // fault has become fields and slots.
-func (p *Parser) object(i, depth int, h holder, parent uint32) (int, fault) {
+func (p *Parser) object(i int, in place) (int, fault) {
 	src := p.src
 	for first := true; ; first = false {
 		i = skipBlanks(src, i)
 		if i >= len(src) {
 			return i, truncated
 		}
+		if src[i] == '}' {
+			return i + 1, ok
+		}
 		if !first {
-			switch src[i] {
-			case '}':
-				return i + 1, ok
-			case ',':
-				if i = skipBlanks(src, i+1); i >= len(src) {
-					return i, truncated
-				}
-			default:
+			if src[i] != ',' {
 				return i, invalid
 			}
-		} else if src[i] == '}' {
-			return i + 1, ok
+			if i = skipBlanks(src, i+1); i >= len(src) {
+				return i, truncated
+			}
 		}
 		if src[i] != '"' {
 			return i, invalid
 		}
-		end, fl, f := stringEnd(src, i+1)
-		if f != ok {
+		key := token{kind: kindString, start: i + 1}
+		var f fault
+		if key.end, key.flags, f = stringEnd(src, i+1); f != ok {
 			return i, f
 		}
-		name := src[i+1 : end]
-		if i = skipBlanks(src, end+1); i >= len(src) {
+		if i = skipBlanks(src, key.end+1); i >= len(src) {
 			return i, truncated
 		} else if src[i] != ':' {
 			return i, invalid
@@ -223,29 +225,26 @@ func (p *Parser) object(i, depth int, h holder, parent uint32) (int, fault) {
 		if i = skipBlanks(src, i+1); i >= len(src) {
 			return i, truncated
 		}
-		if i, f = p.member(i, depth, h, parent, name, fl); f != ok {
+		if i, f = p.member(i, in, key); f != ok {
 			return i, f
-		}
-		if h == inTop {
-			p.members++
 		}
 	}
 }
 
-// member reads the value at p.src[i] of the member key and makes of it what its
-// holder and type ask for.
-func (p *Parser) member(i, depth int, h holder, parent uint32, key []byte, fl flags) (int, fault) {
+// member reads the value at p.src[i] of the member key, whose token is without
+// the quotes, and makes of it what its holder and type ask for.
+func (p *Parser) member(i int, in place, key token) (int, fault) {
 	s, inner := slotNone, inPlain
-	if h != inPlain {
-		s, inner = h.special(key)
+	if in.holder != inPlain {
+		s, inner = in.holder.special(p.src[key.start:key.end])
 	}
 	var t token
 	var f fault
 	switch c := p.src[i]; {
-	case c == '{' && s == slotLevel, c == '{' && depth >= p.opt.MaxDepth, c == '[':
+	case c == '[', c == '{' && (s == slotLevel || in.depth >= p.opt.MaxDepth):
 		t, p.nest, f = container(p.src, i, p.nest)
 	case c == '{':
-		return p.descend(i, depth, h, parent, key, fl, s, inner)
+		return p.descend(i, in, key, s, inner)
 	default:
 		t, f = scalar(p.src, i)
 	}
@@ -254,7 +253,7 @@ func (p *Parser) member(i, depth int, h holder, parent uint32, key []byte, fl fl
 	}
 	field := -1
 	if !s.kept() {
-		field = p.field(key, fl, parent, t)
+		field = p.field(in.parent, key, t)
 	}
 	if s != slotNone {
 		p.found[s] = found{t, field}
@@ -265,22 +264,20 @@ func (p *Parser) member(i, depth int, h holder, parent uint32, key []byte, fl fl
 
 // descend reads the object at p.src[i], whose members become fields of the
 // record with the key in front of their names.
-func (p *Parser) descend(i, depth int, h holder, parent uint32, key []byte, fl flags, s slot, inner holder) (int, fault) {
-	start := i
-	pathLen := len(p.path)
+func (p *Parser) descend(i int, in place, key token, s slot, inner holder) (int, fault) {
 	if inner == inTop { // @fields: its members are the document's
-		i, f := p.object(i+1, depth, inTop, parent)
-		return i, f
+		return p.object(i+1, place{inTop, in.depth, in.parent})
 	}
+	start, pathLen, name := i, len(p.path), p.src[key.start:key.end]
 	if pathLen < maxNameBytes {
-		p.path = append(p.appendNamePart(p.path, key, fl), '_')
+		p.path = append(p.appendNamePart(p.path, name, key.flags), '_')
 	}
-	i, f := p.object(i+1, depth+1, inner, (parent^hashName(key))*hashPrime+1)
+	i, f := p.object(i+1, place{inner, in.depth + 1, (in.parent^hashName(name))*hashPrime + 1})
 	p.path = p.path[:pathLen]
-	if f == ok && h == inTop && (s == slotMessage || s == slotAtMessage || s == slotMsg) {
+	if f == ok && s >= slotMessage && s <= slotMsg {
 		// The text of an object as message; its members are fields already.
 		t := token{kind: kindObject, flags: blanks, start: start, end: i}
-		if isEmptyObject(p.src[start:i]) {
+		if p.src[skipBlanks(p.src, start+1)] == '}' {
 			t.flags |= empty
 		}
 		p.found[s] = found{t, -1}
@@ -289,17 +286,15 @@ func (p *Parser) descend(i, depth int, h holder, parent uint32, key []byte, fl f
 	return i, f
 }
 
-func isEmptyObject(src []byte) bool { return src[skipBlanks(src, 1)] == '}' }
-
 // field adds the member key with the value t as a field, if its value says
 // anything, and returns the field's index or -1.
-func (p *Parser) field(key []byte, fl flags, parent uint32, t token) int {
+func (p *Parser) field(parent uint32, key, t token) int {
 	v, says := p.value(t)
 	if !says {
 		return -1
 	}
-	name, hash := p.fieldName(key, fl)
-	return p.put(name, hash, origin{parent, key}, v)
+	name, hash := p.fieldName(p.src[key.start:key.end], key.flags)
+	return p.put(name, hash, origin{parent, uint32(key.start), uint32(key.end)}, v)
 }
 
 // value returns what the field of a token holds; says is false for null, blank

@@ -23,8 +23,8 @@ const (
 // with the same origin the later member replaces the earlier one, as JSON
 // parsers do; otherwise it gets a suffix.
 type origin struct {
-	parent uint32 // hash of the path of the object
-	key    []byte // as in the source
+	parent     uint32 // hash of the path of the object
+	start, end uint32 // of the key in the source
 }
 
 // names is the set of a record's field names: an open-addressing hash table of
@@ -32,6 +32,7 @@ type origin struct {
 type names struct {
 	table [tableSize]uint16 // index + 1; 0 is free
 	meta  []nameMeta        // per field
+	left  []uint16          // slots whose field got another name
 }
 
 type nameMeta struct {
@@ -46,7 +47,10 @@ func (s *names) reset() {
 	for i := range s.meta {
 		s.table[s.meta[i].slot] = 0
 	}
-	clear(s.meta)
+	for _, slot := range s.left {
+		s.table[slot] = 0
+	}
+	s.left = s.left[:0]
 	s.meta = s.meta[:0]
 }
 
@@ -87,7 +91,8 @@ func (p *Parser) put(name []byte, hash uint32, from origin, v record.Value) int 
 	r := p.rec
 	index, slot := p.names.find(r.Fields, name, hash)
 	if index >= 0 {
-		if m := &p.names.meta[index]; m.from.parent == from.parent && bytes.Equal(m.from.key, from.key) {
+		if old := p.names.meta[index].from; old.parent == from.parent && old.end > 0 &&
+			bytes.Equal(p.src[old.start:old.end], p.src[from.start:from.end]) {
 			r.Fields[index].Value = v
 			return index
 		}
@@ -134,6 +139,13 @@ func (p *Parser) unique(index int) (name []byte, hash uint32, slot uint16) {
 // own adds a field of the shipper. Its name cannot be taken by a sender: a
 // field of the document with this name gets a suffix.
 func (p *Parser) own(n *ownName, v record.Value) {
+	slot := p.claim(n)
+	p.insert(n.name, n.hash, slot, origin{}, v)
+}
+
+// claim makes sure that no field of the record has this name, and returns its
+// slot, which is to be used at once or never.
+func (p *Parser) claim(n *ownName) (slot uint16) {
 	r := p.rec
 	index, slot := p.names.find(r.Fields, n.name, n.hash)
 	if index >= 0 {
@@ -141,20 +153,12 @@ func (p *Parser) own(n *ownName, v record.Value) {
 		r.Fields[index].Name = name
 		m := &p.names.meta[index]
 		p.names.table[free] = uint16(index + 1)
-		// The old slot is handed to the new field below, and m takes the new one.
 		m.hash, m.slot = hash, free
+		// The old slot still leads to the field, whose hash is another one now:
+		// so it is passed over, and the search goes on behind it.
+		p.names.left = append(p.names.left, slot)
 	}
-	p.insert(n.name, n.hash, slot, origin{}, v)
-}
-
-// claim makes sure that no field of the document has this name, for fields that
-// the encoder adds.
-func (p *Parser) claim(n *ownName) {
-	if index, _ := p.names.find(p.rec.Fields, n.name, n.hash); index >= 0 {
-		// The table keeps the old name as taken, which is what is wanted.
-		name, _, _ := p.unique(index)
-		p.rec.Fields[index].Name = name
-	}
+	return slot
 }
 
 // ownName is a name of the shipper's own fields with its hash.

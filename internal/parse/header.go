@@ -10,6 +10,9 @@ import "bytes"
 func (p *Parser) header(text []byte, env *envelope) []byte {
 	c := cursor{b: text}
 	c.i = skipLead(text, 0)
+	if !mayBeHeader(text[c.i:]) {
+		return text
+	}
 	severity := int8(-1)
 	if pri, found := c.pri(); found {
 		severity = int8(pri & 7)
@@ -44,6 +47,15 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 		env.timeUsec = h.timeUsec
 	}
 	return text[c.i:]
+}
+
+// mayBeHeader tells quickly of most lines that they have no syslog header.
+func mayBeHeader(text []byte) bool {
+	if len(text) < 4 {
+		return false
+	}
+	c := text[0]
+	return c == '<' || c-'0' <= 9 || c >= 'A' && c <= 'S' && text[3] == ' '
 }
 
 // prefer takes the severity of a PRI if there is one: it is closer to the sender

@@ -174,7 +174,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, at int, 
 		}
 		dst, r = p.next(dst, first, env)
 		p.beginDocument(r, text, at)
-		end, f := p.object(at+1, 1, inTop, 0)
+		end, f := p.object(at+1, place{inTop, 1, 0})
 		if f != ok {
 			budget -= end - at
 			next, nextAt := -1, -1
@@ -188,7 +188,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, at int, 
 			// Read again without what belongs to the next document.
 			r.Fields, r.Degraded = r.Fields[:0], env.degraded
 			p.beginDocument(r, text[:next], at)
-			_, f = p.object(at+1, 1, inTop, 0)
+			_, f = p.object(at+1, place{inTop, 1, 0})
 			p.broken(env, text[:next], start, at, f)
 			start, at = next, nextAt
 			env.leading = nil
@@ -287,7 +287,7 @@ func (p *Parser) textRecord(dst []record.Record, first int, text []byte, env *en
 		r.Degraded |= record.InvalidJSON
 		p.own(&p.ownNames.parseError, record.Value{Kind: record.Text, Bytes: parseError})
 	}
-	p.ownText(&p.ownNames.leading, env.leading)
+	p.addText(&p.ownNames.leading, env.leading)
 	p.addEnvelope(env)
 	return dst
 }
@@ -331,8 +331,8 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 		p.rec.Degraded |= record.FieldsDropped
 		p.own(&n.fieldsDropped, p.count(p.dropped))
 	}
-	p.ownText(&n.leading, env.leading)
-	p.ownText(&n.trailing, trailing)
+	p.addText(&n.leading, env.leading)
+	p.addText(&n.trailing, trailing)
 	p.addEnvelope(env)
 	if p.removed {
 		p.removed = false

@@ -90,7 +90,6 @@ type Parser struct {
 	path    []byte // of the object that is being read, each name with "_" after it
 	found   [slots]found
 	have    uint32 // bit per slot: found is set
-	members int    // complete members of the document
 	dropped int    // fields over the limit
 	removed bool   // fields without a name are to be taken out
 }
@@ -218,13 +217,13 @@ func (p *Parser) addEnvelope(env *envelope) {
 	if len(app) == 0 || p.isTag(app) {
 		app = env.Unit
 	}
-	p.ownText(&n.application, app)
-	p.ownText(&n.process, env.pid)
-	p.ownText(&n.service, env.Unit)
-	p.ownText(&n.facility, env.Facility)
-	p.ownText(&n.boot, env.BootID)
-	p.ownText(&n.transport, env.Transport)
-	p.ownText(&n.container, env.Container)
+	p.addText(&n.application, app)
+	p.addText(&n.process, env.pid)
+	p.addText(&n.service, env.Unit)
+	p.addText(&n.facility, env.Facility)
+	p.addText(&n.boot, env.BootID)
+	p.addText(&n.transport, env.Transport)
+	p.addText(&n.container, env.Container)
 	if len(env.ID) > 0 {
 		p.claim(&n.eventID)
 	}
@@ -233,11 +232,14 @@ func (p *Parser) addEnvelope(env *envelope) {
 	}
 }
 
-// ownText adds a field of the shipper unless its text is blank.
-func (p *Parser) ownText(n *ownName, text []byte) {
-	if len(text) > 0 && !isBlank(text) {
-		p.own(n, p.limited(text))
+// addText adds a field of the envelope unless its text is blank. Nothing but
+// other fields of the envelope may be added after it.
+func (p *Parser) addText(n *ownName, text []byte) {
+	if isBlank(text) {
+		return
 	}
+	p.claim(n)
+	p.rec.Fields = append(p.rec.Fields, record.Field{Name: n.name, Value: p.limited(text)})
 }
 
 // isTag reports whether a syslog identifier announces a JSON document.

@@ -25,11 +25,14 @@ func (p *Parser) spill(name []byte, t token) {
 	p.path = p.path[:0]
 	if t.kind == kindObject && t.flags&empty == 0 {
 		p.path = append(append(p.path, name...), '_')
-		p.object(t.start+1, 2, inPlain, hashName(name))
+		p.object(t.start+1, place{inPlain, 2, hashName(name)})
 		p.path = p.path[:0]
 		return
 	}
-	p.field(name, 0, 0, t)
+	if v, says := p.value(t); says {
+		name, hash := p.fieldName(name, 0)
+		p.put(name, hash, origin{}, v)
+	}
 }
 
 // resolveText sets the short and the full message. b is nil for a document that

@@ -135,7 +135,12 @@ func trimBlank(text []byte) []byte {
 }
 
 // isBlank reports whether text has nothing but blanks.
-func isBlank(text []byte) bool { return len(trimBlank(text)) == 0 }
+func isBlank(text []byte) bool {
+	if len(text) > 0 && text[0] > ' ' && text[0] < 0x7f {
+		return false
+	}
+	return len(trimBlank(text)) == 0
+}
 
 // cut returns the longest beginning of text of at most n bytes that ends between
 // characters.
