@@ -34,6 +34,7 @@ func (l *loader) decode(n *node, v reflect.Value, path string) {
 		s := reflect.MakeSlice(v.Type(), len(n.array), len(n.array))
 		l.forget(path + "[")
 		for i, e := range n.array {
+			l.origins[joinIndex(path, i)] = e.origin
 			l.decode(e, s.Index(i), joinIndex(path, i))
 		}
 		v.Set(s)
@@ -105,6 +106,7 @@ func (l *loader) decodeMap(n *node, v reflect.Value, path string) {
 		if old := m.MapIndex(k); old.IsValid() {
 			e.Set(old)
 		}
+		l.origins[joinKey(path, key)] = n.table[key].origin
 		l.decode(n.table[key], e, joinKey(path, key))
 		m.SetMapIndex(k, e)
 	}

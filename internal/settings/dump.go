@@ -47,10 +47,18 @@ func (e *Effective) Explain(key string) (value string, origin Origin, err error)
 }
 
 // Errorf returns an *Error about a key, for what the daemon itself finds wrong
-// with a value; it names the place where the value was set, unless that is the
-// compiled default. The text should read as those of Load: want …, found ….
+// with a value. It names the place where the value was set, or for a key that is
+// missing in an element of an array or map the place of the element; none if that
+// is the compiled default. The text should read as those of Load: want …, found ….
 func (e *Effective) Errorf(key, format string, args ...any) error {
-	return &Error{Origin: e.origins[key], Key: key, Err: fmt.Errorf(format, args...)}
+	err := &Error{Key: key, Err: fmt.Errorf(format, args...)}
+	for path := key; path != ""; path = path[:max(0, strings.LastIndexAny(path, ".["))] {
+		if origin, ok := e.origins[path]; ok {
+			err.Origin = origin
+			break
+		}
+	}
+	return err
 }
 
 // Dump writes the whole configuration as TOML that loads back to the same

@@ -38,14 +38,20 @@ func TestExplain(t *testing.T) {
 }
 
 func TestErrorfNamesThePlace(t *testing.T) {
-	f := files{"config/default.toml": "\n[output]\nurl = 'ftp://x'\n"}
+	f := files{"config/default.toml": "\n[output]\nurl = 'ftp://x'\n[[rule]]\n[[rule]]\naction = 'x'\n[target.a]\ntags=[\n'x']"}
 	_, e, err := load(t, f, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]string{
-		"output.url": `config/default.toml:3: set output.url: want gelf+tcp, found "ftp"`,
-		"name":       `set name: want gelf+tcp, found "ftp"`,
+		"output.url":       `config/default.toml:3: set output.url: want gelf+tcp, found "ftp"`,
+		"name":             `set name: want gelf+tcp, found "ftp"`,
+		"output.rate":      `set output.rate: want gelf+tcp, found "ftp"`,
+		"rule[0].action":   `config/default.toml:4: set rule[0].action: want gelf+tcp, found "ftp"`,
+		"rule[1].step":     `config/default.toml:5: set rule[1].step: want gelf+tcp, found "ftp"`,
+		"rule[1].action":   `config/default.toml:6: set rule[1].action: want gelf+tcp, found "ftp"`,
+		"target.a.url":     `config/default.toml:7: set target.a.url: want gelf+tcp, found "ftp"`,
+		"target.a.tags[0]": `config/default.toml:9: set target.a.tags[0]: want gelf+tcp, found "ftp"`,
 	} {
 		if err := e.Errorf(key, "want gelf+tcp, found %q", "ftp"); err.Error() != want {
 			t.Errorf("got %s, want %s", err, want)

@@ -46,7 +46,7 @@ func (l *loader) applyFiles(flag string) {
 	}
 	l.applyFile(file, reference{by: by}, nil)
 	for _, name := range l.glob(filepath.Join(filepath.Dir(file), "conf.d"), "*.toml", Origin{}) {
-		l.applyFile(name, reference{optional: true}, nil)
+		l.applyFile(name, reference{by: "the link"}, nil)
 	}
 }
 
@@ -63,7 +63,9 @@ func (l *loader) variable(suffix string, fallbacks ...string) (value, name strin
 
 // reference says who asked for a file.
 type reference struct {
-	by       string // "--config", a variable's name or "the include line"
+	// by is what to correct if the file is missing: "--config", a variable's
+	// name, "the include line" or, where a wildcard found it, "the link".
+	by       string
 	at       Origin // of the include line
 	optional bool   // the file may be missing
 }
@@ -113,7 +115,7 @@ func (l *loader) applyInclude(name string, inc include, parents []string) {
 	case strings.ContainsAny(base, "*?["):
 		files = l.glob(filepath.Dir(pattern), base, at)
 		files = slices.DeleteFunc(files, func(f string) bool { return slices.Contains(parents, f) })
-		ref.optional = true
+		ref.by = "the link"
 	case slices.Contains(parents, pattern):
 		l.fail(&Error{Origin: at, Err: fmt.Errorf("include %q: the file includes itself", cut(inc.pattern))})
 		return

@@ -22,7 +22,8 @@
 // A field may be a bool, an integer, a float, a string, a type with
 // encoding.TextUnmarshaler and TextMarshaler (Duration, Size, Secret, or the
 // daemon's own), a struct, a slice, or a map with string keys. Keys are matched
-// exactly in files and --set, and without regard to case in the environment.
+// exactly in files and --set, and without regard to case in the environment,
+// where those of maps become lower case.
 //
 // The package does not watch files and does not log. What a value means beyond
 // its type is for the daemon to check; Effective.Errorf makes such a verdict

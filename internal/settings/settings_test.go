@@ -282,6 +282,13 @@ func TestRealFiles(t *testing.T) {
 	if got, err := a.Output.HTTP.Token.Reveal(); err != nil || got != "s3cret" {
 		t.Errorf("got %q, %v", got, err)
 	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "conf.d/y.toml")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = settings.Load(a, settings.Options{App: "logship", File: filepath.Join(dir, "main.toml")})
+	if err == nil || err.Error() != "read "+dir+"/conf.d/y.toml: no such file; create it or correct the link" {
+		t.Errorf("got %v", err)
+	}
 	_, err = settings.Load(a, settings.Options{App: "logship", File: dir})
 	if err == nil || err.Error() != "read "+dir+": is a directory; name a file" {
 		t.Errorf("got %v", err)
