@@ -38,6 +38,7 @@ type file struct {
 	headSize   uint64
 	hasHead    bool
 	last       uint64 // seqnum of the last delivered entry, 0 for none
+	probing    uint64 // while seeking: the index of the entry that is looked at
 	unready    int    // consecutive looks at a published entry that was not there yet
 
 	node inode
@@ -370,6 +371,7 @@ func (j *file) probe(arrays []arrayPart, i, hi uint64) (stamp, uint64, error) {
 			}
 			err := j.probeEntry(j.item(b[:], 0))
 			if err == nil {
+				j.probing = i
 				return j.head, i, nil
 			}
 			if !errors.Is(err, errCorrupt) {

@@ -287,6 +287,25 @@ func (r *Reader) SeekTime(usec uint64) error {
 	return r.seek(func(*file) func(stamp) bool { return func(s stamp) bool { return s.realtime >= usec } })
 }
 
+// SeekLast goes n entries before the end of the stream.
+func (r *Reader) SeekLast(n int) error {
+	// Each file's last n entries hold the last n of all; what is too much is skipped.
+	err := r.seek(func(f *file) func(stamp) bool {
+		count := uint64(max(n, 0))
+		return func(stamp) bool { return f.probing+count >= f.n }
+	})
+	if err != nil {
+		return err
+	}
+	var e Entry
+	for r.Pending() > uint64(max(n, 0)) {
+		if ok, err := r.Next(&e); err != nil || !ok {
+			return err
+		}
+	}
+	return nil
+}
+
 // Seek goes to a position that Position returned, of this or an earlier process.
 // Files that it does not name are new since then and are read from their start.
 func (r *Reader) Seek(p Position) error {

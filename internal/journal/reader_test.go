@@ -107,4 +107,3 @@ func equalExport(t *testing.T, got, want []byte) {
 	}
 	t.Fatalf("%d lines, want %d", len(g), len(w))
 }
-

@@ -288,3 +288,6 @@ func (s *Source) Lag(now time.Time) (entries uint64, age time.Duration) {
 	}
 	return entries, age
 }
+
+// SeekLast goes n entries before the end.
+func (s *Source) SeekLast(n int) error { return s.r.SeekLast(n) }

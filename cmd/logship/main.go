@@ -1,0 +1,136 @@
+// Command logship ships the systemd journal, or lines from standard input, to
+// Graylog as GELF, and confirms what arrived.
+//
+// main wires the packages together; each verb has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sidecar/internal/journal"
+	"sidecar/internal/settings"
+)
+
+// Exit codes, the same for all verbs.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 4  // the receiver cannot be reached
+	exitTLS         = 5  // TLS or authorization
+	exitNoJournal   = 69 // EX_UNAVAILABLE
+	exitTemporary   = 75 // EX_TEMPFAIL: try again later
+	exitPermission  = 77 // EX_NOPERM: journal group, state directory
+	exitConfig      = 78 // EX_CONFIG
+)
+
+// exitError gives an error an exit code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string { return e.err.Error() }
+func (e exitError) Unwrap() error { return e.err }
+
+func withCode(code int, err error) error { return exitError{code, err} }
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run executes one command line and returns the exit code.
+func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal stops in order; after it the default handling is back, so
+	// that a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	root := newRoot(stdin)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	for _, line := range errorLines(err) {
+		fmt.Fprintln(stderr, "logship:", line)
+	}
+	return exitCode(err)
+}
+
+// errorLines returns err's text, one line for each configuration error.
+func errorLines(err error) []string {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) && errors.As(err, new(*settings.Error)) {
+		var lines []string
+		for _, e := range joined.Unwrap() {
+			lines = append(lines, e.Error())
+		}
+		return lines
+	}
+	return []string{err.Error()}
+}
+
+// exitCode returns the code of product documentation for err.
+func exitCode(err error) int {
+	var coded exitError
+	switch {
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.As(err, new(*settings.Error)):
+		return exitConfig
+	case errors.Is(err, journal.ErrNoJournal):
+		return exitNoJournal
+	case errors.Is(err, fs.ErrPermission):
+		return exitPermission
+	case errors.Is(err, syscall.EADDRINUSE):
+		return exitTemporary
+	}
+	return exitFailed
+}
+
+// newRoot returns the command tree.
+func newRoot(stdin *os.File) *cobra.Command {
+	flags := new(configFlags)
+	root := &cobra.Command{
+		Use:   "logship",
+		Short: "Ship the systemd journal to Graylog, confirmed",
+		Long: `logship reads the systemd journal (or standard input), turns Winston JSON lines
+with the prefix "_jsonrc:" and everything else into GELF 1.1, sends it to Graylog,
+and moves on only when the receiver has confirmed.
+
+Try it:     logship receive --tcp 127.0.0.1:12201
+            echo '_jsonrc:{"level":"warn","message":"hello"}' | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201
+Configure:  logship config, logship check --connect
+Look at it: logship parse '_jsonrc:{"level":"info","message":"hi","user":{"id":7}}'`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags.register(root)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
+	})
+	root.AddCommand(newRun(flags, stdin), newCheck(flags), newParse(flags, stdin), newReceive(), newConfig(flags), newVersion())
+	return root
+}
+
+// usageArgs makes a wrong number of arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
+		}
+		return nil
+	}
+}

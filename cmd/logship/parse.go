@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sidecar/internal/gelf"
+	"sidecar/internal/journal"
+	"sidecar/internal/parse"
+	"sidecar/internal/record"
+)
+
+// maxParseLine is where parse cuts a line of its input.
+const maxParseLine = 16 << 20
+
+func newParse(flags *configFlags, in *os.File) *cobra.Command {
+	var o parseOptions
+	var received string
+	cmd := &cobra.Command{
+		Use:   "parse [LINE | -]",
+		Short: "Show the GELF that a line becomes, and what Graylog will do with it",
+		Long: `parse shows the exact GELF message, or messages, that a line becomes, and for each field what
+Graylog will do with it. Nothing is sent. Lines come from the argument, from standard input
+("-"), or from the journal (--journal, the last -n entries).
+
+With --json it prints one line for each input line: a JSON array of the messages, [] for a blank
+line. This is a stable interface for scripts.
+
+A timestamp inside a line is only believed if it is near the time of its arrival. --received
+gives that time (RFC 3339, or seconds since 1970); without it every timestamp is believed.`,
+		Example: `  logship parse '_jsonrc:{"level":"info","message":"hi","id":7}'` + "\n  logship parse --json - < app.log\n  logship parse --journal -n 20",
+		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, _, err := flags.load()
+			if err != nil {
+				return err
+			}
+			if o.received, err = receiveTime(received); err != nil {
+				return withCode(exitUsage, err)
+			}
+			p := parseVerb{parseOptions: o, out: bufio.NewWriter(cmd.OutOrStdout()), parser: c.parser(), gelf: c.gelf()}
+			switch {
+			case o.journal && len(args) > 0, !o.journal && len(args) == 0:
+				return withCode(exitUsage, errors.New("give a LINE, - for standard input, or --journal (see logship parse --help)"))
+			case o.journal:
+				err = p.lastEntries(c)
+			case args[0] == "-":
+				err = p.lines(cmd.Context(), in)
+			default:
+				err = p.line([]byte(args[0]))
+			}
+			return errors.Join(err, p.out.Flush())
+		},
+	}
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON array for each line")
+	cmd.Flags().BoolVar(&o.journal, "journal", false, "take the last entries of the journal")
+	cmd.Flags().IntVarP(&o.count, "count", "n", 20, "how many entries of the journal")
+	cmd.Flags().StringVar(&received, "received", "", "the `time` at which the lines were received")
+	return cmd
+}
+
+// receiveTime returns microseconds since the Unix epoch, 0 for "".
+func receiveTime(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t.UnixMicro(), nil
+	}
+	if sec, err := strconv.ParseFloat(s, 64); err == nil && sec > 0 && sec < 1e11 {
+		return int64(sec * 1e6), nil
+	}
+	return 0, fmt.Errorf("--received %q: want a time such as 2026-11-17T08:15:30Z, or seconds since 1970", s)
+}
+
+type parseOptions struct {
+	json, journal bool
+	count         int
+	received      int64
+}
+
+type parseVerb struct {
+	parseOptions
+	out    *bufio.Writer
+	parser *parse.Parser
+	gelf   gelf.Options
+	recs   []record.Record
+	buf    []byte
+}
+
+// lines parses what in holds, each line by itself.
+func (p *parseVerb) lines(ctx context.Context, in io.Reader) error {
+	r := bufio.NewReaderSize(in, 64<<10)
+	var line []byte
+	for ctx.Err() == nil {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part[:min(len(part), maxParseLine-len(line))]...)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err == nil || len(line) > 0 {
+			if err := p.line(bytes.TrimSuffix(line, []byte{'\n'})); err != nil {
+				return err
+			}
+			line = line[:0]
+		}
+		if r.Buffered() == 0 {
+			if err := p.out.Flush(); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read stdin: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *parseVerb) line(text []byte) error {
+	return p.entry(&record.Entry{Message: text, TimeUsec: p.received, Priority: -1})
+}
+
+// entry prints what becomes of e.
+func (p *parseVerb) entry(e *record.Entry) error {
+	p.recs = p.parser.Parse(p.recs[:0], e)
+	if p.json {
+		return p.entryJSON()
+	}
+	if len(p.recs) == 0 {
+		fmt.Fprintln(p.out, "(blank: nothing is sent)")
+	}
+	for i := range p.recs {
+		p.buf = gelf.Append(p.buf[:0], &p.recs[i], &p.gelf)
+		verdict := gelf.Judge(p.buf)
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, p.buf, "", "  "); err != nil {
+			return fmt.Errorf("our own message is not JSON, please report it: %w", err)
+		}
+		fmt.Fprintf(p.out, "%s\nGraylog: %s\n", indented.Bytes(), verdict.Summary())
+	}
+	_, err := fmt.Fprintln(p.out)
+	return err
+}
+
+// entryJSON prints the messages of p.recs as one line.
+func (p *parseVerb) entryJSON() error {
+	p.buf = append(p.buf[:0], '[')
+	for i := range p.recs {
+		if i > 0 {
+			p.buf = append(p.buf, ',')
+		}
+		p.buf = gelf.Append(p.buf, &p.recs[i], &p.gelf)
+	}
+	_, err := p.out.Write(append(p.buf, ']', '\n'))
+	return err
+}
+
+// lastEntries prints what becomes of the last entries of the journal.
+func (p *parseVerb) lastEntries(c *Config) error {
+	places, err := c.places()
+	if err != nil {
+		return withCode(exitNoJournal, err)
+	}
+	source, err := journal.NewSource(journal.SourceOptions{Options: journal.Options{Places: places}})
+	if err != nil {
+		return explainJournal(err, places)
+	}
+	defer source.Close()
+	if err := source.SeekLast(p.count); err != nil {
+		return err
+	}
+	var e record.Entry
+	for {
+		ok, err := source.Next(&e)
+		if err != nil || !ok {
+			return err
+		}
+		if err := p.entry(&e); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,338 @@
+// Package output sends GELF frames to a receiver and finds out what it has
+// taken. It covers GELF over TCP and TLS; it does not decide when to retry and
+// keeps nothing to retry with: the line behind it can read everything again.
+package output
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Times of a connection (reliability of half-open and stalled peers: a receiver
+// that pauses for a garbage collection must not be taken for a dead one).
+const (
+	userTimeout  = 30 * time.Second // TCP_USER_TIMEOUT: unacknowledged data or a closed window
+	writeTimeout = 60 * time.Second // upper bound for one Send
+	closeTimeout = 30 * time.Second // from our half-close to the peer's EOF (Graylog rule R18)
+)
+
+// EventKind says what an Event reports.
+type EventKind uint8
+
+const (
+	// Confirmed: the receiver has read everything before the cut.
+	Confirmed EventKind = iota
+	// Failed: a connection broke; nothing behind the last confirmed cut is proven.
+	Failed
+	// NextReady: the next connection is open, Cut will work now.
+	NextReady
+	// NextFailed: the next connection could not be opened; the current one still works.
+	NextFailed
+)
+
+// Event is something that happened to a connection while the line did other things.
+type Event struct {
+	Kind EventKind
+	Cut  uint64 // of Confirmed
+	Err  error  // of Failed and NextFailed
+}
+
+// errEarlyEOF: a receiver that closes first has not necessarily read everything
+// (Graylog rule R16).
+var errEarlyEOF = errors.New("receiver closed the connection")
+
+// TCPOptions configure a TCP output.
+type TCPOptions struct {
+	// Address is host:port.
+	Address string
+	// TLS, if not nil, is used as it is, with ServerName set.
+	TLS *tls.Config
+	// DialTimeout bounds connecting with its handshake.
+	DialTimeout time.Duration
+}
+
+// TCP sends NUL-terminated GELF frames over one connection at a time and
+// confirms by half-close (Graylog rules R16 to R18, R20). Its methods are for
+// one goroutine.
+type TCP struct {
+	o      TCPOptions
+	events chan Event
+	wg     sync.WaitGroup
+
+	// current is written to, next is open and waits to take over.
+	current, next *conn
+	dial          context.CancelFunc // of the attempt under way, nil if none
+	dialed        chan dialResult
+
+	mu       sync.Mutex
+	open     map[*conn]bool // guarded by mu: every connection that is not closed
+	aborting bool           // guarded by mu: no connection may be added
+}
+
+type dialResult struct {
+	conn *conn
+	err  error
+}
+
+// conn is a connection with the goroutine that reads it.
+type conn struct {
+	net.Conn
+	tcp  *net.TCPConn
+	used bool // something was sent; owned by the line
+
+	mu     sync.Mutex
+	cut    uint64 // guarded by mu: the cut that the half-close belongs to, 0 before
+	quiet  bool   // guarded by mu: closed by us, nothing to report
+	broken error  // guarded by mu: why no more may be written
+}
+
+// NewTCP returns an output that is not connected.
+func NewTCP(o TCPOptions) *TCP {
+	if o.DialTimeout == 0 {
+		o.DialTimeout = 10 * time.Second
+	}
+	// An event per connection can be pending, and there are at most three: the one
+	// that is confirmed, the current and the next.
+	return &TCP{o: o, events: make(chan Event, 8), dialed: make(chan dialResult, 1), open: map[*conn]bool{}}
+}
+
+// Events delivers what happens to connections. It must be received from.
+func (t *TCP) Events() <-chan Event { return t.events }
+
+// Connected reports whether there is a connection to send on.
+func (t *TCP) Connected() bool { return t.current != nil }
+
+// Connect opens the first connection.
+func (t *TCP) Connect(ctx context.Context) error {
+	c, err := t.connect(ctx)
+	if err != nil {
+		return err
+	}
+	t.current = c
+	return nil
+}
+
+func (t *TCP) connect(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
+	defer cancel()
+	d := net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+		ControlContext: func(_ context.Context, _, _ string, raw syscall.RawConn) error {
+			var err error
+			ctl := raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+			})
+			return errors.Join(ctl, err)
+		},
+	}
+	d.SetMultipathTCP(false)
+	nc, err := d.DialContext(ctx, "tcp", t.o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", t.o.Address, err)
+	}
+	c := &conn{Conn: nc, tcp: nc.(*net.TCPConn)}
+	if t.o.TLS != nil {
+		tc := tls.Client(nc, t.o.TLS)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("TLS handshake with %s: %w", t.o.Address, err)
+		}
+		c.Conn = tc
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.aborting {
+		c.Close()
+		return nil, context.Canceled
+	}
+	t.open[c] = true
+	t.wg.Go(func() { t.watch(c) })
+	return c, nil
+}
+
+// watch reads c until it ends. A GELF receiver sends nothing; what matters is
+// when and how the stream ends.
+func (t *TCP) watch(c *conn) {
+	var b [512]byte
+	var err error
+	for err == nil {
+		_, err = c.Read(b[:])
+	}
+	c.mu.Lock()
+	cut, quiet := c.cut, c.quiet
+	switch {
+	case !errors.Is(err, io.EOF):
+	case cut == 0:
+		err = errEarlyEOF
+	default:
+		err = nil
+	}
+	c.broken = errors.Join(err, net.ErrClosed)
+	c.mu.Unlock()
+	t.close(c)
+	switch {
+	case quiet:
+	case err == nil:
+		t.events <- Event{Kind: Confirmed, Cut: cut}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		t.events <- Event{Kind: Failed, Err: fmt.Errorf("%s: no end of stream %v after the half-close", t.o.Address, closeTimeout)}
+	default:
+		t.events <- Event{Kind: Failed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
+	}
+}
+
+func (t *TCP) close(c *conn) {
+	c.Conn.Close()
+	t.mu.Lock()
+	delete(t.open, c)
+	t.mu.Unlock()
+}
+
+// Send writes frames, which must be whole and end in NUL. It blocks while the
+// receiver does not read. After an error nothing since the last confirmed cut is
+// proven.
+func (t *TCP) Send(ctx context.Context, frames []byte) error {
+	c := t.current
+	if c == nil {
+		return net.ErrClosed
+	}
+	c.mu.Lock()
+	err := c.broken
+	c.mu.Unlock()
+	if err != nil {
+		// The first write after the peer's FIN would succeed and be lost.
+		return fmt.Errorf("send to %s: %w", t.o.Address, err)
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("send to %s: %w", t.o.Address, err)
+	}
+	c.used = true
+	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := c.Write(frames); err != nil {
+		return fmt.Errorf("send to %s: %w", t.o.Address, err)
+	}
+	return nil
+}
+
+// Cut asks for a confirmation of everything sent so far, which comes as an Event
+// with that id (not 0). It returns false, and begins to open the next
+// connection, if that is not open yet: NextReady or NextFailed follows, then
+// call it again. With last it needs no next connection, and Send is over.
+func (t *TCP) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
+	if t.current == nil {
+		return false, net.ErrClosed
+	}
+	t.takeNext()
+	if t.next == nil && !last {
+		t.openNext(ctx)
+		return false, nil
+	}
+	c := t.current
+	t.current, t.next = t.next, nil
+	return true, c.halfClose(id)
+}
+
+// halfClose ends our direction of the stream. From now on the peer's EOF means
+// that it has read everything (Graylog rule R18).
+func (c *conn) halfClose(id uint64) error {
+	c.mu.Lock()
+	c.cut = id
+	err := c.broken
+	c.mu.Unlock()
+	if err != nil {
+		return err // it ended before; watch has reported a failure
+	}
+	if err := c.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+		return err
+	}
+	if tc, ok := c.Conn.(*tls.Conn); ok {
+		if err := tc.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return c.tcp.CloseWrite()
+}
+
+func (t *TCP) openNext(ctx context.Context) {
+	if t.dial != nil {
+		return
+	}
+	ctx, t.dial = context.WithCancel(ctx)
+	t.wg.Go(func() {
+		c, err := t.connect(ctx)
+		t.dialed <- dialResult{c, err}
+		if err != nil {
+			t.events <- Event{Kind: NextFailed, Err: err}
+		} else {
+			t.events <- Event{Kind: NextReady}
+		}
+	})
+}
+
+// takeNext fetches the result of openNext if there is one.
+func (t *TCP) takeNext() {
+	select {
+	case r := <-t.dialed:
+		t.dial()
+		t.dial = nil
+		t.next = r.conn
+	default:
+	}
+}
+
+// Abort closes every connection at once. What was not confirmed is unproven;
+// events of the connections are over when it returns. Connect starts again.
+func (t *TCP) Abort() {
+	if t.dial != nil {
+		t.dial()
+	}
+	t.mu.Lock()
+	t.aborting = true
+	for c := range t.open {
+		c.mu.Lock()
+		c.quiet = true
+		c.mu.Unlock()
+		if c.used {
+			c.tcp.SetLinger(0) // no use in delivering what will be sent again
+		}
+		c.tcp.Close()
+	}
+	t.mu.Unlock()
+	done := make(chan struct{})
+	go func() { t.wg.Wait(); close(done) }()
+	for ended := false; !ended; {
+		select {
+		case <-t.events:
+		case <-done:
+			ended = true
+		}
+	}
+	t.drain()
+	t.current, t.next, t.dial = nil, nil, nil
+	t.mu.Lock()
+	t.aborting = false
+	t.mu.Unlock()
+}
+
+// drain empties the channels after all goroutines, and so all connections, have ended.
+func (t *TCP) drain() {
+	for {
+		select {
+		case <-t.events:
+		case <-t.dialed:
+		default:
+			return
+		}
+	}
+}

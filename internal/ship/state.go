@@ -1,0 +1,135 @@
+package ship
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// State is what is known to be confirmed. On disk it is the file state.json; its
+// layout and crash contract stand in ARCHITECTURE.md.
+type State struct {
+	// Version is stateVersion.
+	Version int `json:"version"`
+	// Seq is the sequence number of the last confirmed message.
+	Seq uint64 `json:"seq"`
+	// Sources maps a source's name to its position.
+	Sources map[string]json.RawMessage `json:"sources"`
+}
+
+const (
+	stateVersion = 1
+	stateName    = "state.json"
+	lockName     = "lock"
+)
+
+// ErrLocked means that another process uses the state directory.
+var ErrLocked = errors.New("state directory is used by another process")
+
+// StateDir is the directory that holds the state file. It is locked while open.
+type StateDir struct {
+	path string
+	dir  *os.File // for fsync of renames
+	lock *os.File
+}
+
+// OpenStateDir creates the directory at path if needed and locks it.
+func OpenStateDir(path string) (*StateDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("create the state directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open the state directory: %w", err)
+	}
+	return &StateDir{path: path, dir: dir, lock: lock}, nil
+}
+
+// Close releases the lock.
+func (d *StateDir) Close() error { return errors.Join(d.dir.Close(), d.lock.Close()) }
+
+// ErrBadState means that the state file is not usable. It was renamed to
+// state.json.bad.
+var ErrBadState = errors.New("state file is damaged")
+
+// Load reads the state file. Without one it returns nil and no error. With
+// ErrBadState the caller starts from the oldest entries: duplicates, not loss.
+func (d *StateDir) Load() (*State, error) {
+	path := filepath.Join(d.path, stateName)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the state: %w", err)
+	}
+	s := new(State)
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err == nil && s.Version > stateVersion {
+		return nil, fmt.Errorf("read the state: %s has version %d, this logship knows up to %d: install the newer one again", path, s.Version, stateVersion)
+	} else if err == nil && s.Version == stateVersion {
+		return s, nil
+	} else if err == nil {
+		err = fmt.Errorf("version %d", s.Version)
+		return nil, d.setAside(path, err)
+	} else {
+		return nil, d.setAside(path, err)
+	}
+}
+
+func (d *StateDir) setAside(path string, cause error) error {
+	if err := os.Rename(path, path+".bad"); err != nil {
+		return fmt.Errorf("set the damaged state aside: %w", err)
+	}
+	return fmt.Errorf("%w: %s: %v", ErrBadState, path, cause)
+}
+
+// Save replaces the state file: after it returns nil, s survives a power cut;
+// with an error, or a crash in between, the old content does.
+func (d *StateDir) Save(s *State) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("save the state: %w", err)
+	}
+	path := filepath.Join(d.path, stateName)
+	if err := writeSynced(path+".tmp", append(b, '\n')); err != nil {
+		return fmt.Errorf("save the state: %w", err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return fmt.Errorf("save the state: %w", err)
+	}
+	if err := d.dir.Sync(); err != nil {
+		return fmt.Errorf("save the state: %w", err)
+	}
+	return nil
+}
+
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
