@@ -64,7 +64,7 @@ func receive(ctx context.Context, o receiveOptions, stdout, stderr io.Writer) er
 	defer cancel()
 	p := &printer{receiveOptions: o, enough: cancel, stdout: bufio.NewWriterSize(stdout, 64<<10)}
 	if o.file != "" {
-		f, err := os.OpenFile(o.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		f, err := openLines(o.file)
 		if err != nil {
 			return err
 		}
@@ -89,6 +89,28 @@ func receive(ctx context.Context, o receiveOptions, stdout, stderr io.Writer) er
 	err = errors.Join(err, p.flush())
 	fmt.Fprintf(stderr, "logship receive: %d messages, %d of them not accepted as they are\n", p.total, p.odd)
 	return err
+}
+
+// openLines opens a file to append lines to. A last line that a killed process
+// left unfinished is ended.
+func openLines(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	end, err := f.Seek(0, io.SeekEnd)
+	last := []byte{'\n'}
+	if err == nil && end > 0 {
+		_, err = f.ReadAt(last, end-1)
+	}
+	if err == nil && last[0] != '\n' {
+		_, err = f.Write([]byte{'\n'})
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("append to %s: %w", name, err)
+	}
+	return f, nil
 }
 
 // printer writes messages. Its methods may be called concurrently.

@@ -131,6 +131,11 @@ func (in *Input) adopt(tcp *net.TCPConn) *conn {
 	}
 	// What Graylog asks for; the kernel may cap it.
 	_ = tcp.SetReadBuffer(1 << 20)
+	// When the process is killed, the kernel closes its sockets. With everything
+	// read, that would be a FIN, which a sender that half-closed takes for a
+	// confirmation of what died with the process. This makes it a RST; Close
+	// takes it back.
+	_ = tcp.SetLinger(0)
 	in.accepted++
 	c := &conn{Conn: tcp, tcp: tcp, in: in, number: in.accepted, half: tcp}
 	in.conns[c] = struct{}{}
@@ -209,7 +214,10 @@ func (c *conn) SetDeadline(t time.Time) error {
 func (c *conn) Close() error {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
-	return c.closeLocked(func() error { return c.tcp.Close() })
+	return c.closeLocked(func() error {
+		_ = c.tcp.SetLinger(-1) // fails only on a connection that is closed already
+		return c.tcp.Close()
+	})
 }
 
 // reset closes c with RST.

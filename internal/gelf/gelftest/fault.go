@@ -1,5 +1,10 @@
 package gelftest
 
+import (
+	"context"
+	"fmt"
+)
+
 // Stall stops reading: connections stay open and new ones are accepted, but
 // nothing more is read or handed to the Sink until Resume, except a message that
 // is just being handed over. Senders see their windows close.
@@ -50,6 +55,27 @@ func (in *Input) CloseNow() {
 	in.mu.Unlock()
 	for _, h := range halves {
 		_ = h.CloseWrite() // the peer may have gone
+	}
+}
+
+// HangUp closes all open connections as a Graylog that is stopped in an orderly
+// way: EOF where nothing is unread, a reset where something is. What a sender
+// writes afterwards succeeds once, is lost, and is answered with a reset; on
+// Linux a sender that then half-closes and reads still gets EOF, not the reset.
+func (in *Input) HangUp() {
+	in.mu.Lock()
+	halves := make(map[*conn]halfCloser)
+	for c := range in.conns {
+		c.frozen = true
+		c.kickLocked()
+		halves[c] = c.half
+	}
+	in.mu.Unlock()
+	for c, half := range halves {
+		if half != halfCloser(c.tcp) {
+			_ = half.CloseWrite() // close_notify; the peer may have gone
+		}
+		c.Close()
 	}
 }
 
@@ -121,4 +147,24 @@ func (in *Input) Conns() (open int, accepted uint64) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.conns), in.accepted
+}
+
+// WaitConns returns nil as soon as n connections were accepted since Listen, or
+// an error that says how many there were when ctx ends.
+func (in *Input) WaitConns(ctx context.Context, n uint64) error {
+	stop := context.AfterFunc(ctx, func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.cond.Broadcast()
+	})
+	defer stop()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for in.accepted < n {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("wait for %d connections: have %d: %w", n, in.accepted, err)
+		}
+		in.cond.Wait()
+	}
+	return nil
 }

@@ -2,13 +2,13 @@ package gelftest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func wantReset(t *testing.T, c io.Reader) {
@@ -55,15 +55,12 @@ func TestResetWhileStalled(t *testing.T) {
 	}
 }
 
-// awaitConns waits until n connections are open.
-func awaitConns(t *testing.T, in *Input, n int) {
+func awaitConns(t *testing.T, in *Input, n uint64) {
 	t.Helper()
-	timer := time.AfterFunc(waitLimit, func() { panic("too few connections") })
-	defer timer.Stop()
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for len(in.conns) < n {
-		in.cond.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	if err := in.WaitConns(ctx, n); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -108,6 +105,60 @@ func TestCloseNowWithTLS(t *testing.T) {
 	waitFor(t, l, 1)
 	in.CloseNow()
 	wantEOF(t, c)
+}
+
+func TestHangUp(t *testing.T) {
+	server, client := tlsConfigs(t)
+	for _, config := range []*tls.Config{nil, server} {
+		in, l := startLog(t, Options{TCP: loopback, TLS: config})
+		var c net.Conn
+		if config == nil {
+			c = dial(t, in, "tcp")
+		} else {
+			c = dialTLS(t, in, client)
+		}
+		send(t, c, docs(1))
+		waitFor(t, l, 1)
+		in.HangUp()
+		wantEOF(t, c)
+		if open, _ := in.Conns(); open != 0 {
+			t.Errorf("%d connections open", open)
+		}
+	}
+}
+
+func TestHangUpWithUnreadDataResets(t *testing.T) {
+	in, _ := startLog(t, Options{TCP: loopback})
+	in.Stall()
+	c := dial(t, in, "tcp")
+	awaitConns(t, in, 1)
+	send(t, c, docs(1))
+	in.HangUp()
+	wantReset(t, c)
+}
+
+// TestWriteAfterHangUpStillReadsEOF shows why a sender must not take any EOF
+// for a confirmation: this one is older than the half-close, and reading it does
+// not tell.
+func TestWriteAfterHangUpStillReadsEOF(t *testing.T) {
+	in, l := startLog(t, Options{TCP: loopback})
+	c := dial(t, in, "tcp")
+	send(t, c, docs(1))
+	waitFor(t, l, 1)
+	in.HangUp()
+	send(t, c, doc("lost")+"\x00")
+	_ = c.CloseWrite() // fails if the reset is faster
+	wantEOF(t, c)
+	wantMessages(t, l, "0")
+}
+
+func TestWaitConnsEndsWithContext(t *testing.T) {
+	in := Start(t, Options{TCP: loopback})
+	ctx, cancel := context.WithTimeout(context.Background(), moment)
+	defer cancel()
+	if err := in.WaitConns(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestRefuseNewAcceptNew(t *testing.T) {
@@ -157,7 +208,8 @@ func TestKillAfterLastMessageGivesNoEOF(t *testing.T) {
 	in.KillAfter(10)
 	c := dial(t, in, "tcp")
 	send(t, c, docs(10))
-	halfClose(t, c)
+	// Half-closing fails if the reset is faster.
+	_ = c.CloseWrite()
 	wantReset(t, c)
 	wantMessages(t, l, sequence(10))
 }

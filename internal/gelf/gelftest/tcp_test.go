@@ -308,9 +308,9 @@ func TestTLSHandshakeFailureIsNoMessage(t *testing.T) {
 	}
 }
 
-// TestFramerScansOnce would take minutes if the scan began anew at each read.
+// TestFramerScansOnce is about the cost of long frames: no byte is looked at twice.
 func TestFramerScansOnce(t *testing.T) {
-	const size = 64 << 20
+	const size = 16 << 20
 	f := framer{max: size}
 	for range size / readBytes {
 		clear(f.room())
@@ -400,5 +400,30 @@ func TestLog(t *testing.T) {
 	fields.Add(Message{Raw: []byte(`{"host":"h","short_message":"m","_n":5}`)})
 	if got := strings.Join(fields.Messages()[0].Values, ","); got != "h,5," {
 		t.Errorf("got %q", got)
+	}
+}
+
+// BenchmarkTCP receives frames of 600 bytes; b.N counts messages.
+func BenchmarkTCP(b *testing.B) {
+	in := Start(b, Options{TCP: loopback})
+	c, err := net.Dial("tcp", in.Addr("tcp"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	frame := doc(strings.Repeat("x", 520)) + "\x00"
+	block := []byte(strings.Repeat(frame, 100))
+	b.SetBytes(int64(len(frame)))
+	b.ReportAllocs()
+	for n := b.N; n > 0; n -= 100 {
+		if _, err := c.Write(block[:min(n, 100)*len(frame)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		b.Fatal(err)
 	}
 }
