@@ -161,7 +161,7 @@ func topKey(key []byte) (slot, holder) {
 // record's own parts are known.
 func (s slot) kept() bool {
 	switch s {
-	case slotLevel, slotTimestamp, slotMessage, slotStack, slotErrStack, slotMetaStack:
+	case slotLevel, slotTimestamp, slotMessage, slotStack:
 		return true
 	}
 	return false

@@ -25,6 +25,9 @@ const (
 // split appends the records of a line to dst. text has no syslog header, is
 // valid UTF-8, and ends with something that is not a blank.
 func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelope) []record.Record {
+	for k := range p.ahead {
+		p.ahead[k] = -1
+	}
 	i := skipLead(text, 0)
 	at, prefixed := p.skipPrefixes(text, i)
 	switch {
@@ -93,21 +96,36 @@ func (p *Parser) skipPrefixes(text []byte, i int) (at int, found bool) {
 // starts, and where the object does; at is -1 if there is none. A prefix in the
 // middle of a word is none, unless a line may have been cut there.
 func (p *Parser) middle(text []byte, i int) (start, at int) {
-	for i < len(text) {
-		start = -1
-		for _, prefix := range p.prefixes {
-			if n := bytes.Index(text[i:], prefix); n >= 0 && (start < 0 || i+n < start) {
-				start = i + n
-			}
-		}
-		if start < 0 {
-			return -1, -1
-		}
-		at, _ = p.skipPrefixes(text, start)
-		if opensObject(text, at) && (!endsInWord(text[:start]) || glued(text[:start])) {
+	words := firstBlank(text)
+	for {
+		if start, at = p.nextDocument(text, i); at < 0 || !endsInWord(text[:start]) || words < start {
 			return start, at
 		}
-		i = start + 1
+		i = at
+	}
+}
+
+// nextDocument returns where the next prefix of text[i:] that has an object after
+// it starts, and where the object does; both are -1 if there is none.
+func (p *Parser) nextDocument(text []byte, i int) (start, at int) {
+	for i < len(text) {
+		start = len(text)
+		for k, prefix := range p.prefixes {
+			if p.ahead[k] < i { // else it is known from an earlier search
+				p.ahead[k] = len(text)
+				if n := bytes.Index(text[i:], prefix); n >= 0 {
+					p.ahead[k] = i + n
+				}
+			}
+			start = min(start, p.ahead[k])
+		}
+		if start == len(text) {
+			break
+		}
+		if at, _ = p.skipPrefixes(text, start); opensObject(text, at) {
+			return start, at
+		}
+		i = at
 	}
 	return -1, -1
 }
@@ -123,8 +141,16 @@ func opensObject(text []byte, i int) bool {
 
 // glued reports whether text, which stands before a prefix, is a line of its
 // own: it ends in a word and has more than one.
-func glued(text []byte) bool {
-	return endsInWord(text) && bytes.IndexByte(trimBlank(text), ' ') > 0
+func glued(text []byte) bool { return endsInWord(text) && firstBlank(text) < len(text) }
+
+// firstBlank returns the index of the first blank of text after its first word,
+// or len(text).
+func firstBlank(text []byte) int {
+	i := skipLead(text, 0)
+	if n := bytes.IndexByte(text[i:], ' '); n >= 0 {
+		return i + n
+	}
+	return len(text)
 }
 
 // endsInWord reports whether text ends in a letter, a digit or an underscore. A
@@ -179,7 +205,8 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, at int, 
 			budget -= end - at
 			next, nextAt := -1, -1
 			if budget > 0 && len(dst)-first < maxDocuments {
-				next, nextAt = p.middleOfBroken(text, at+1)
+				// An object with a bare quote: it cannot be part of a string.
+				next, nextAt = p.nextDocument(text, at+1)
 			}
 			if next < 0 {
 				p.broken(env, text, start, at, f)
@@ -195,35 +222,13 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, at int, 
 			continue
 		}
 		next, nextAt := p.after(text, end, len(dst)-first)
-		trailing := text[end:next]
-		p.finish(env, nil, cleanTrailing(trailing))
+		p.finish(env, nil, text[end:next])
 		if next == len(text) {
 			return dst
 		}
 		start, at = next, nextAt
 		env.leading = nil
 	}
-}
-
-// middleOfBroken returns where a document begins inside a broken one: a prefix
-// and an object with a bare quote, which a string could not contain.
-func (p *Parser) middleOfBroken(text []byte, i int) (start, at int) {
-	for i < len(text) {
-		start = -1
-		for _, prefix := range p.prefixes {
-			if n := bytes.Index(text[i:], prefix); n >= 0 && (start < 0 || i+n < start) {
-				start = i + n
-			}
-		}
-		if start < 0 {
-			break
-		}
-		if at, _ = p.skipPrefixes(text, start); opensObject(text, at) {
-			return start, at
-		}
-		i = start + 1
-	}
-	return -1, -1
 }
 
 // after returns where the next document's prefix and the document itself begin
@@ -241,10 +246,6 @@ func (p *Parser) after(text []byte, end, records int) (next, at int) {
 	}
 	return len(text), len(text)
 }
-
-// cleanTrailing returns the text between documents without what only the
-// terminal would notice.
-func cleanTrailing(text []byte) []byte { return text[skipLead(text, 0):] }
 
 // notObject appends the record of a prefix without an object. text begins at the
 // prefix, and text[at:] is what follows it.
@@ -317,6 +318,7 @@ type brokenText struct {
 }
 
 // finish completes the record of a document; b is nil for one that is whole.
+// trailing is the text between it and the next.
 func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 	n := &p.ownNames
 	if name := p.resolveLevel(env.severity); len(name.Bytes) > 0 {
@@ -324,6 +326,12 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 	}
 	p.resolveTime(env)
 	p.resolveText(b)
+	below := trailing
+	trailing = trailing[skipLead(trailing, 0):]
+	if len(p.rec.Full.Bytes) == 0 && bytes.IndexByte(below[:len(below)-len(trailing)], '\n') >= 0 {
+		// A stack printed below the document, in an entry of several lines.
+		p.rec.Full, trailing = p.textFull(trailing), nil
+	}
 	if b != nil {
 		p.own(&n.parseError, record.Value{Kind: record.Text, Bytes: p.constant(b.parseError)})
 	}

@@ -79,6 +79,7 @@ type Parser struct {
 	tags                 [][]byte // immutable after New; prefixes without colon
 	ownNames             ownNames // immutable after New
 	pastUsec, futureUsec int64    // immutable after New
+	ahead                []int    // per prefix: where in the line it occurs next, as far as known
 	line                 []byte   // the entry's text, if it had to be made valid UTF-8
 	tmp, nest            []byte   // scratch space of one step
 	names                names    // of rec
@@ -131,6 +132,7 @@ func New(o Options) *Parser {
 	for _, s := range o.Prefixes {
 		if s != "" {
 			p.prefixes = append(p.prefixes, []byte(s))
+			p.ahead = append(p.ahead, -1)
 			p.tags = append(p.tags, []byte(strings.TrimRight(s, ": ")))
 		}
 	}

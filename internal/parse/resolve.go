@@ -159,29 +159,32 @@ func (p *Parser) textMessage(text []byte, mark string) (m message) {
 	return m
 }
 
-// stack returns the stack of the document's error, or no bytes. Stacks that are
-// not chosen become fields.
+// textFull returns any text as a full message; no bytes if it is blank.
+func (p *Parser) textFull(text []byte) record.Value {
+	r := p.rec
+	r.Scratch, text = appendClean(r.Scratch, text)
+	return record.Value{Kind: record.Text, Bytes: text}
+}
+
+// stack returns the stack of the document's error, or no bytes. What is not
+// chosen stays, or becomes, a field.
 func (p *Parser) stack() (v record.Value) {
 	for s := slotStack; s <= slotMetaStack; s++ {
 		if !p.has(s) {
 			continue
 		}
 		t := p.found[s].token
-		if len(v.Bytes) == 0 {
-			if v = p.stackOf(t); len(v.Bytes) > 0 {
-				continue
-			}
+		if v = p.stackOf(t); len(v.Bytes) > 0 {
+			p.remove(s)
+			return v
 		}
-		if t.kind != kindArray || len(v.Bytes) > 0 {
-			p.spill(stackNames[s-slotStack], t)
+		// Nest logs [null] where there is no stack.
+		if s == slotStack && string(p.src[t.start:t.end]) != "[null]" {
+			p.spill([]byte("stack"), t)
 		}
 	}
 	return v
 }
-
-// stackNames are the names of the fields that stacks become that are not the
-// full message.
-var stackNames = [...][]byte{[]byte("stack"), []byte("err_stack"), []byte("metadata_stack")}
 
 // stackOf returns the stack that a token holds: a text, or the texts of an array
 // (Nest). No bytes if there is none.
@@ -191,12 +194,9 @@ func (p *Parser) stackOf(t token) (v record.Value) {
 	switch t.kind {
 	case kindString:
 		if t.flags&(lone|escapes) == 0 || t.flags&lone == 0 && !bytes.Contains(src, []byte(`\u`)) && !bytes.Contains(src, []byte(`\r`)) {
-			v, _ = p.fullValue(src, t.flags)
-			return v
+			return p.fullValue(src, t.flags)
 		}
-		text := p.unescaped(src[1 : len(src)-1])
-		r.Scratch, text = appendClean(r.Scratch, text)
-		return record.Value{Kind: record.Text, Bytes: text}
+		return p.textFull(p.unescaped(src[1 : len(src)-1]))
 	case kindArray:
 		start := len(r.Scratch)
 		elements(src, func(e token) {
@@ -207,25 +207,22 @@ func (p *Parser) stackOf(t token) (v record.Value) {
 				r.Scratch = appendUnescaped(r.Scratch, src[e.start+1:e.end-1])
 			}
 		})
-		text := r.Scratch[start:]
-		r.Scratch, text = appendClean(r.Scratch, text)
-		return record.Value{Kind: record.Text, Bytes: text}
+		return p.textFull(r.Scratch[start:])
 	}
 	return v
 }
 
-// fullValue returns a string token as it is if it is not blank.
-func (p *Parser) fullValue(src []byte, fl flags) (v record.Value, says bool) {
+// fullValue returns a string token as a full message, as it is if it cannot be
+// blank.
+func (p *Parser) fullValue(src []byte, fl flags) record.Value {
 	if c := src[1]; c > ' ' && c < 0x7f && c != '\\' && c != '"' {
-		return record.Value{Kind: record.Quoted, Bytes: src}, true
+		return record.Value{Kind: record.Quoted, Bytes: src}
 	}
-	r := p.rec
 	text := src[1 : len(src)-1]
 	if fl&(escapes|quotes) != 0 {
 		text = p.unescaped(text)
 	}
-	r.Scratch, text = appendClean(r.Scratch, text)
-	return record.Value{Kind: record.Text, Bytes: text}, len(text) > 0
+	return p.textFull(text)
 }
 
 // elements calls f for each element of the array src, which is valid.

