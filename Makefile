@@ -1,0 +1,56 @@
+# make test   runs every test; installs what they need first
+# make demo   shows logship at work for some ten seconds
+# make build  makes bin/logship
+# make bench  prints the tables of docs/performance.md
+# make check  vet, staticcheck, gofmt
+# make fuzz   runs each fuzz target for FUZZTIME (default 1m)
+# make soak   runs the end-to-end tests ROUNDS times (default 10)
+
+SHELL := /bin/bash
+GO ?= go
+ROUNDS ?= 10
+FUZZTIME ?= 1m
+RACE ?= $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race)
+STRICT := $(if $(CI),-strict)
+
+.PHONY: all build test demo bench check fuzz soak setup clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+# What the tests need beyond Go. Says what is missing; the tests that need it
+# are then skipped, which in CI is a failure.
+setup:
+	@test/setup/apt.sh machine node oracle || echo "setup: goes on without the packages above"
+	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
+
+check:
+	@test -z "$$(gofmt -l cmd internal test)" || { echo "not gofmt-clean:"; gofmt -l cmd internal test; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+test: setup check build
+	@$(if $(RACE),,echo "no C compiler: the tests run without the race detector")
+	@set -o pipefail; $(GO) test -json $(RACE) -shuffle=on -timeout 14m ./... | $(GO) run ./test/report $(STRICT)
+
+demo: setup build
+	@test/demo/demo.sh
+
+bench: build
+	@$(GO) run ./test/bench
+
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$pkg || exit 1; \
+	  done; \
+	done
+
+soak: build
+	$(GO) test -count $(ROUNDS) -timeout 2h ./test/e2e
+
+clean:
+	rm -rf bin dist test/winston/node_modules
