@@ -164,6 +164,10 @@ func (c *conn) Read(p []byte) (int, error) {
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.unkick() {
 			continue
 		}
+		// A Read that had just begun takes what comes after the stall; hold it.
+		if n > 0 && !c.await() {
+			return 0, net.ErrClosed
+		}
 		return n, err
 	}
 }

@@ -85,8 +85,9 @@ func halfClose(t *testing.T, c halfCloser) {
 // ended reads c to its end and returns nil for EOF, else the error.
 func ended(t *testing.T, c io.Reader) error {
 	t.Helper()
-	if n, err := c.Read(make([]byte, 1)); n > 0 {
-		t.Fatal("the input sent data")
+	b := make([]byte, 256)
+	if n, err := c.Read(b); n > 0 {
+		t.Fatalf("the input sent %q", b[:n])
 	} else if err != io.EOF {
 		return err
 	}
