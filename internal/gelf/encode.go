@@ -7,6 +7,7 @@
 package gelf
 
 import (
+	"bytes"
 	"strconv"
 
 	"sidecar/internal/record"
@@ -120,11 +121,11 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 // appendHost appends the record's host or the default (Graylog rule R2).
 func appendHost(dst, host []byte, o *Options) []byte {
 	const maxHostBytes = 255
-	if len(host) == 0 {
-		if o.Host == "" {
+	// Graylog refuses a message whose host is blank.
+	if host = bytes.TrimSpace(host); len(host) == 0 {
+		if host = bytes.TrimSpace([]byte(o.Host)); len(host) == 0 {
 			return append(dst, `"unknown"`...)
 		}
-		host = []byte(o.Host)
 	}
 	return appendText(dst, cutText(host, maxHostBytes))
 }

@@ -8,54 +8,60 @@ import (
 )
 
 // appendShrunk appends r cut to the limit: first the full message, then the
-// longest fields, each no further than needed (Graylog rule R13). It allocates;
-// messages of this size are rare.
+// longest fields, each no further than needed; if that is not enough, the last
+// fields go (Graylog rule R13). It allocates; messages of this size are rare.
 func appendShrunk(dst []byte, r *record.Record, o *Options) []byte {
-	// rest is what a field keeps at least, so that it can be recognised.
-	const rest = 128
-	fields := slices.Clone(r.Fields) // r may be encoded again
-	if name := []byte("truncated"); !slices.ContainsFunc(fields, func(f record.Field) bool { return string(f.Name) == string(name) }) {
-		fields = append(fields, record.Field{Name: name, Value: record.Value{Kind: record.Text, Bytes: []byte("true")}})
+	start, full := len(dst), r.Full
+	fields := make([]record.Field, 0, len(r.Fields)+1) // a copy: r may be encoded again
+	mark := record.Field{Name: []byte("truncated"), Value: record.Value{Kind: record.Text, Bytes: []byte("true")}}
+	if !slices.ContainsFunc(r.Fields, func(f record.Field) bool { return string(f.Name) == string(mark.Name) }) {
+		fields = append(fields, mark)
 	}
-	start := len(dst)
-	over := func(full record.Value) int {
+	fields = append(fields, r.Fields...)
+	// encode returns by how many bytes the message is too long.
+	encode := func() int {
 		dst = appendRecord(dst[:start], r, o, full, fields)
 		return len(dst) - start - o.limit()
 	}
-	full := r.Full
-	n := over(full)
-	if n > 0 && len(full.Bytes) > 0 {
-		full = cutEncoded(full, encodedLen(full)-n)
-		n = over(full)
+	over := encode()
+	if over > 0 && len(full.Bytes) > 0 {
+		full = cutEncoded(full, encodedLen(full)-over)
+		over = encode()
 	}
-	if n <= 0 {
-		return dst
+	if over > 0 {
+		cutLongest(fields, over)
+		over = encode()
 	}
-	order := make([]int, len(fields))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return encodedLen(fields[b].Value) - encodedLen(fields[a].Value) })
-	for _, i := range order {
-		if n <= 0 {
-			break
+	if over > 0 {
+		last := len(fields)
+		for ; over > 0 && last > 1; last-- {
+			over -= len(`,"_":`) + len(fields[last-1].Name) + encodedLen(fields[last-1].Value)
 		}
-		size := encodedLen(fields[i].Value)
-		if fields[i].Value.Kind == record.Number || size <= rest {
-			continue
-		}
-		fields[i].Value = cutEncoded(fields[i].Value, max(size-n, rest))
-		n -= size - encodedLen(fields[i].Value)
-	}
-	if over(full) > 0 {
-		// Only names and small values are left: whole fields go, from the end.
-		keep := len(fields)
-		for keep > 0 && over(full) > 0 {
-			keep /= 2
-			fields = fields[:keep]
-		}
+		fields = fields[:last]
+		encode()
 	}
 	return dst
+}
+
+// cutLongest cuts the longest of the fields until over bytes are saved, or none
+// is left that is worth it. Numbers stay.
+func cutLongest(fields []record.Field, over int) {
+	const rest = 128 // what is kept at least, so that the value can be recognised
+	order := make([]int, len(fields))
+	size := make([]int, len(fields))
+	for i, f := range fields {
+		order[i], size[i] = i, encodedLen(f.Value)
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return size[b] - size[a] })
+	for _, i := range order {
+		if over <= 0 || size[i] <= rest {
+			return
+		}
+		if v := &fields[i].Value; v.Kind != record.Number {
+			*v = cutEncoded(*v, max(size[i]-over, rest))
+			over -= size[i] - encodedLen(*v)
+		}
+	}
 }
 
 // encodedLen returns the length of a value in JSON.

@@ -48,6 +48,9 @@ const (
 	slotNone = slots
 )
 
+// The set of slots that a document has is a uint32.
+const _ = uint(32 - slots)
+
 // holder is what the object that is being read is, as far as it gives its
 // members a meaning.
 type holder uint8

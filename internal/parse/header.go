@@ -3,9 +3,11 @@ package parse
 import "bytes"
 
 // header takes a syslog header off the beginning of a line and gives what it
-// says to the envelope. Known are PRI alone (also sd-daemon's level prefix),
-// RFC 3164 with its own or an ISO time, and RFC 5424.
+// says to the envelope. Known are PRI alone (also sd-daemon's level prefix), RFC
+// 5424, and RFC 3164 with its own or an ISO time.
 //
+// A time and two words can begin any text, so RFC 3164 must also have a PRI, a
+// process ID or a document behind it, and the source must not know the sender.
 // What the source knows itself stays; then the header is kept as leading text.
 func (p *Parser) header(text []byte, env *envelope) []byte {
 	c := cursor{b: text}
@@ -13,25 +15,24 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 	if !mayBeHeader(text[c.i:]) {
 		return text
 	}
-	severity := int8(-1)
-	if pri, found := c.pri(); found {
-		severity = int8(pri & 7)
+	pri, found := c.pri()
+	if found {
+		// It is closer to the sender than the source's, which for a unit's output is
+		// a constant.
+		env.severity = int8(pri & 7)
+		text = text[c.i:]
+		c = cursor{b: text}
 	}
-	start := c.i
+	known := len(env.Identifier) > 0 && !p.isTag(env.Identifier)
 	var h syslog
 	switch {
 	case c.rfc5424(&h):
-	case c.rfc3164(&h):
+	case !known && c.rfc3164(&h) && (found || h.pid != nil || p.announced(text, c.i, h.app)):
 	default:
-		if severity < 0 {
-			return text
-		}
-		env.prefer(severity)
-		return text[start:]
+		return text
 	}
-	env.prefer(severity)
-	if len(env.Identifier) > 0 && !p.isTag(env.Identifier) {
-		env.leading = trimBlank(text[start:c.i])
+	if known {
+		env.leading = trimBlank(text[:c.i])
 		return text[c.i:]
 	}
 	if len(env.host) == 0 {
@@ -49,6 +50,12 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 	return text[c.i:]
 }
 
+// announced reports whether a document follows at text[i:], behind the tag.
+func (p *Parser) announced(text []byte, i int, tag []byte) bool {
+	_, found := p.skipPrefixes(text, skipLead(text, i))
+	return found || p.isTag(tag)
+}
+
 // mayBeHeader tells quickly of most lines that they have no syslog header.
 func mayBeHeader(text []byte) bool {
 	if len(text) < 4 {
@@ -56,14 +63,6 @@ func mayBeHeader(text []byte) bool {
 	}
 	c := text[0]
 	return c == '<' || c-'0' <= 9 || c >= 'A' && c <= 'S' && text[3] == ' '
-}
-
-// prefer takes the severity of a PRI if there is one: it is closer to the sender
-// than the source's, which for a unit's output is a constant.
-func (env *envelope) prefer(severity int8) {
-	if severity >= 0 {
-		env.severity = severity
-	}
 }
 
 // syslog is what a header says.

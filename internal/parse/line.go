@@ -174,6 +174,8 @@ func (p *Parser) bare(dst []record.Record, first int, text []byte, i int, env *e
 	t, nest, f := container(text, i, p.nest)
 	p.nest = nest
 	switch {
+	case t.flags&empty != 0: // says more as a text
+		return 0, dst
 	case f == ok && (skipLead(text, t.end) == len(text) || p.follows(text, t.end)):
 	case f == truncated && bytes.IndexByte(text[i:], ':') > 0:
 	default:

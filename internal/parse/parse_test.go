@@ -57,6 +57,8 @@ func TestMapping(t *testing.T) {
 	eq(`_jsonrc:17`, `{"short_message":"17","_parse_error":null}`)
 	eq(`_jsonrc:undefined`, `{"short_message":"_jsonrc:undefined","_parse_error":"invalid-json"}`)
 	eq("_jsonrc:{\"message\":\"a\",\"level\":\"error\"}\nError: a\n    at b (c.js:1:1)", `{"short_message":"a","full_message":"Error: a\n    at b (c.js:1:1)","_trailing":null}`)
+	eq(`{}`, `{"short_message":"{}"}`)
+	eq(`_jsonrc:{ }`, `{"short_message":"(no message)"}`)
 	eq("\x1b[0m", `{"short_message":"(no message)"}`)
 
 	// Text.
@@ -212,7 +214,11 @@ func TestEnvelope(t *testing.T) {
 		members(t, input, one(t, Options{}, line(input)), want)
 	}
 	header("<27>Nov  7 08:15:30 web-03 api[7]: up", `{"host":"web-03","level":3,"_application_name":"api","_process_id":"7","short_message":"up","timestamp":null}`)
-	header("2026-11-17T08:15:30.5+01:00 web-03 api: up", `{"host":"web-03","_application_name":"api","short_message":"up","timestamp":1794899730.5}`)
+	header("2026-11-17T08:15:30.5+01:00 web-03 api[7]: up", `{"host":"web-03","_application_name":"api","short_message":"up","timestamp":1794899730.5}`)
+	header("<6>2026-11-17T08:15:30.5+01:00 web-03 api: up", `{"host":"web-03","_application_name":"api","short_message":"up"}`)
+	header(`Nov 17 08:15:30 web-03 api: _jsonrc:{"message":"m"}`, `{"host":"web-03","_application_name":"api","short_message":"m","_leading":null}`)
+	header(`Nov 17 08:15:30 web-03 _jsonrc: {"message":"m"}`, `{"host":"web-03","_application_name":null,"short_message":"m"}`)
+	header("2026-11-17T08:15:30Z server started: port 3000", `{"host":"web-01","short_message":"2026-11-17T08:15:30Z server started: port 3000"}`)
 	header(`<27>1 2026-11-17T08:15:30Z web-03 api 7 id [a b="]\"" c=""][d] `+"\ufeffup", `{"host":"web-03","level":3,"_application_name":"api","_process_id":"7","timestamp":1794903330}`)
 	header(`1 2026-11-17T08:15:30Z - - - - - _jsonrc:{"message":"m"}`, `{"short_message":"m","_application_name":null,"host":"web-01"}`)
 	header("Nov 17 it rained", `{"short_message":"Nov 17 it rained"}`)
