@@ -1,0 +1,311 @@
+// Command bench measures logship beside what else there is, and prints the
+// tables of docs/performance.md. Rounds are interleaved; figures are CPU seconds
+// (user + system) of the measured process, medians over the rounds.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+func main() {
+	entries := flag.Int("n", 1_000_000, "journal `entries`")
+	rounds := flag.Int("rounds", 3, "interleaved rounds")
+	lines := flag.String("lines", "internal/parse/testdata/bench.log.gz", "`file` with messages, plain or gzip")
+	flag.Parse()
+	if err := run(*entries, *rounds, *lines); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(entries, rounds int, linesPath string) error {
+	lines, err := readLines(linesPath)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "logship-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Fprintf(os.Stderr, "bench: writing a journal of %d entries\n", entries)
+	size, err := writeJournal(filepath.Join(dir, "journal"), entries, lines)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s, %d CPUs, %s; %d entries of 22 fields, journal of %d MB\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), entries, size>>20)
+	if err := benchJournal(dir, entries, rounds); err != nil {
+		return err
+	}
+	fmt.Println()
+	return benchParse()
+}
+
+func readLines(path string) ([][]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if strings.HasSuffix(path, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			return nil, err
+		}
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Split(bytes.TrimSpace(b), []byte("\n")), nil
+}
+
+// writeJournal makes one journal file (compact, zstd: the default of Debian 12)
+// and returns its size in bytes.
+func writeJournal(dir string, entries int, lines [][]byte) (int64, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return 0, err
+	}
+	path := filepath.Join(dir, "system.journal")
+	cmd := exec.Command("/lib/systemd/systemd-journal-remote", "--compress=yes", "-o", path, "-")
+	cmd.Env = append(os.Environ(), "SYSTEMD_JOURNAL_COMPACT=1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("%w (Debian package systemd-journal-remote)", err)
+	}
+	w := bufio.NewWriterSize(in, 1<<20)
+	writeExport(w, entries, lines)
+	if err := w.Flush(); err != nil {
+		return 0, err
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		return 0, err
+	}
+	size := int64(0) // it begins a new file when one is full
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			return 0, err
+		}
+		size += info.Size()
+	}
+	return size, err
+}
+
+// writeExport writes entries as a unit's standard output gives them: 22 fields,
+// of which the message and the times differ from entry to entry.
+func writeExport(w *bufio.Writer, entries int, lines [][]byte) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	const boot = "0123456789abcdef0123456789abcdef"
+	for i := range entries {
+		unit := rnd.IntN(20)
+		fmt.Fprintf(w, "__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=%s\n", 1795000000000000+i*50, 5000000+i*50, boot)
+		fmt.Fprintf(w, "_TRANSPORT=stdout\nPRIORITY=6\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=app%d\n_UID=998\n_GID=998\n_COMM=node\n", unit)
+		fmt.Fprintf(w, "_EXE=/usr/bin/node\n_CMDLINE=/usr/bin/node /srv/app%d/server.js\n_CAP_EFFECTIVE=0\n_SELINUX_CONTEXT=unconfined\n", unit)
+		fmt.Fprintf(w, "_SYSTEMD_CGROUP=/system.slice/app%d.service\n_SYSTEMD_UNIT=app%d.service\n_SYSTEMD_SLICE=system.slice\n", unit, unit)
+		fmt.Fprintf(w, "_SYSTEMD_INVOCATION_ID=%032x\n_MACHINE_ID=%032x\n_HOSTNAME=web-01\n_PID=%d\n_STREAM_ID=%032x\n", unit, 77, 1000+unit, unit+500)
+		fmt.Fprintf(w, "_RUNTIME_SCOPE=system\n_SOURCE_REALTIME_TIMESTAMP=%d\n", 1795000000000000+i*50)
+		line := lines[i%len(lines)]
+		fmt.Fprintf(w, "MESSAGE\n")
+		var n [8]byte
+		binary.LittleEndian.PutUint64(n[:], uint64(len(line)))
+		w.Write(n[:])
+		w.Write(line)
+		w.WriteString("\n\n")
+	}
+}
+
+// sample is what one round of one program cost.
+type sample struct {
+	cpu, wall time.Duration
+	rss       int64 // peak, bytes
+}
+
+func benchJournal(dir string, entries, rounds int) error {
+	type contender struct {
+		name string
+		run  func() (sample, error)
+	}
+	contenders := []contender{
+		{"logship: journal -> GELF TCP, confirmed", func() (sample, error) { return runLogship(dir, entries) }},
+		{"journalctl -o export > /dev/null", func() (sample, error) {
+			return runCommand(exec.Command("journalctl", "-D", filepath.Join(dir, "journal"), "-o", "export", "--all", "--no-pager"))
+		}},
+		{"journalctl -o json > /dev/null", func() (sample, error) {
+			return runCommand(exec.Command("journalctl", "-D", filepath.Join(dir, "journal"), "-o", "json", "--all", "--no-pager"))
+		}},
+	}
+	samples := make([][]sample, len(contenders))
+	for round := range rounds {
+		for i, c := range contenders {
+			fmt.Fprintf(os.Stderr, "bench: round %d of %d: %s\n", round+1, rounds, c.name)
+			s, err := c.run()
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			samples[i] = append(samples[i], s)
+		}
+	}
+	fmt.Printf("| job | CPU-s per million | ratio | entries/s | peak RSS |\n|---|---|---|---|---|\n")
+	base := median(samples[0], func(s sample) float64 { return s.cpu.Seconds() })
+	for i, c := range contenders {
+		cpu := median(samples[i], func(s sample) float64 { return s.cpu.Seconds() })
+		wall := median(samples[i], func(s sample) float64 { return s.wall.Seconds() })
+		rss := median(samples[i], func(s sample) float64 { return float64(s.rss) })
+		fmt.Printf("| %s | %.2f | %.1f | %.0fk | %.0f MB |\n", c.name, cpu*1e6/float64(entries), cpu/base, float64(entries)/wall/1e3, rss/(1<<20))
+	}
+	return nil
+}
+
+func median(samples []sample, f func(sample) float64) float64 {
+	var values []float64
+	for _, s := range samples {
+		values = append(values, f(s))
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// runLogship ships the journal to a receiver in this process that counts frames.
+func runLogship(dir string, entries int) (sample, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return sample{}, err
+	}
+	defer l.Close()
+	enough := make(chan struct{})
+	go count(l, int64(entries), enough)
+	state, err := os.MkdirTemp(dir, "state-")
+	if err != nil {
+		return sample{}, err
+	}
+	cmd := exec.Command("bin/logship", "run", "--set", "input.journald.directory="+filepath.Join(dir, "journal"),
+		"--set", "input.journald.start=head", "--set", "output.url=gelf+tcp://"+l.Addr().String(),
+		"--set", "state.dir="+state, "--set", "metrics.listen=", "--set", "log.level=warn")
+	cmd.Stderr = os.Stderr
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return sample{}, err
+	}
+	rss := watchPeak(cmd.Process.Pid)
+	<-enough
+	wall := time.Since(start)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return sample{}, err
+	}
+	if err := cmd.Wait(); err != nil {
+		return sample{}, err
+	}
+	return usage(cmd, wall, rss()), nil
+}
+
+// watchPeak follows the peak resident set of a process until it ends; the
+// function returns it in bytes. (The ru_maxrss of wait4 is no use: it begins with
+// that of the process that forked.)
+func watchPeak(pid int) func() int64 {
+	peak := make(chan int64, 1)
+	go func() {
+		last := int64(0)
+		for range time.Tick(20 * time.Millisecond) {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, rest, found := strings.Cut(string(b), "VmHWM:")
+			if err != nil || !found { // a process that has ended has no memory
+				peak <- last
+				return
+			}
+			fmt.Sscan(rest, &last)
+		}
+	}()
+	return func() int64 { return <-peak << 10 }
+}
+
+// count accepts connections and counts NUL bytes, the ends of frames.
+func count(l net.Listener, want int64, enough chan<- struct{}) {
+	var frames atomic.Int64
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			buf := make([]byte, 256<<10)
+			for {
+				n, err := c.Read(buf)
+				ends := int64(bytes.Count(buf[:n], []byte{0}))
+				if total := frames.Add(ends); ends > 0 && total >= want && total-ends < want {
+					close(enough)
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+func runCommand(cmd *exec.Cmd) (sample, error) {
+	start := time.Now()
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return sample{}, err
+	}
+	rss := watchPeak(cmd.Process.Pid)
+	if err := cmd.Wait(); err != nil {
+		return sample{}, err
+	}
+	return usage(cmd, time.Since(start), rss()), nil
+}
+
+func usage(cmd *exec.Cmd, wall time.Duration, rss int64) sample {
+	s := cmd.ProcessState
+	return sample{cpu: s.UserTime() + s.SystemTime(), wall: wall, rss: rss}
+}
+
+// benchParse runs the benchmark of parse and encode.
+func benchParse() error {
+	fmt.Fprintln(os.Stderr, "bench: parse and encode")
+	cmd := exec.Command("go", "test", "-run", "^$", "-bench", "ParseEncode|EncodingJSON", "-benchtime", "2s", "-count", "3", "-cpu", "1", "./internal/parse")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	for line := range strings.SplitSeq(string(out), "\n") {
+		if strings.HasPrefix(line, "Benchmark") {
+			fmt.Println(line)
+		}
+	}
+	return err
+}
+
+func cpuModel() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err == nil {
+		for line := range strings.SplitSeq(string(b), "\n") {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				return strings.TrimLeft(name, "\t: ")
+			}
+		}
+	}
+	return runtime.GOARCH
+}
