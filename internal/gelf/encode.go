@@ -85,7 +85,11 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 	dst = append(dst, `{"version":"1.1","host":`...)
 	dst = appendHost(dst, r.Host, o)
 	dst = append(dst, `,"short_message":`...)
-	dst = appendValue(dst, r.Short)
+	if len(r.Short.Bytes) > 0 {
+		dst = appendValue(dst, r.Short)
+	} else {
+		dst = append(dst, `"-"`...) // a blank one would be refused (Graylog rule R3)
+	}
 	if len(full.Bytes) > 0 {
 		dst = append(dst, `,"full_message":`...)
 		dst = appendValue(dst, full)

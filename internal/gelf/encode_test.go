@@ -52,6 +52,9 @@ func TestAppendLayout(t *testing.T) {
 	if got := string(Append(nil, &record.Record{Short: text("m"), Level: 6}, &Options{})); got != `{"version":"1.1","host":"unknown","short_message":"m","level":6}` {
 		t.Errorf("least record: %s", got)
 	}
+	if got := string(Append(nil, &record.Record{}, &Options{})); got != `{"version":"1.1","host":"unknown","short_message":"-","level":0}` {
+		t.Errorf("empty record: %s", got)
+	}
 	if r.Degraded != 0 {
 		t.Errorf("degraded %b", r.Degraded)
 	}

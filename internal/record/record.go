@@ -120,8 +120,9 @@ func (d Degraded) String() string {
 
 // Record is one parsed log event, ready to be encoded as one GELF message.
 //
-// Slices point into the Entry it came from or into Scratch, and are valid until
-// the next Reset or the source's next Next, whichever comes first.
+// Slices point into the Entry it came from, into Scratch or into memory of the
+// parser, and are valid until the next Reset, the parser's next Parse or the
+// source's next Next, whichever comes first.
 type Record struct {
 	// TimeUsec is the event's time in microseconds since the Unix epoch; 0 means
 	// unknown, and the receiver's clock is used.
