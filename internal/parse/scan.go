@@ -53,7 +53,7 @@ const (
 	blanks
 	// empty: a container has no element.
 	empty
-	// zero: an integer or a finite number that Graylog keeps is not given.
+	// unfit: a number that Graylog would change or refuse.
 	unfit
 )
 
