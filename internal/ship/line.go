@@ -283,14 +283,19 @@ func (l *Line) session(ctx context.Context, sourceFailed <-chan error) error {
 			return err
 		}
 		busy := false
-		if !ending {
-			var err error
-			if busy, err = l.fill(); err != nil {
-				return err
+		// While a cut waits for its confirmation nothing is sent: the receiver reads
+		// its connections side by side, and could take the first frames of the next
+		// one before the last of this one.
+		if l.pending == nil {
+			if !ending {
+				var err error
+				if busy, err = l.fill(); err != nil {
+					return err
+				}
 			}
-		}
-		if err := l.flush(work); err != nil {
-			return l.stopped(work, err)
+			if err := l.flush(work); err != nil {
+				return l.stopped(work, err)
+			}
 		}
 		last := ending || l.allEnded()
 		if err := l.cutIfDue(work, last); err != nil {
@@ -515,7 +520,7 @@ func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error, ending
 // the cut, the next save.
 func (l *Line) idle(now time.Time, ending bool) time.Duration {
 	d := 10 * time.Second
-	if !ending {
+	if !ending && l.pending == nil {
 		for i, s := range l.Sources {
 			if !l.ended[i] {
 				d = min(d, s.Idle(now))

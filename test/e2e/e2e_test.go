@@ -12,10 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"sidecar/internal/journal"
+	"sidecar/internal/journal/journaltest"
 	"sidecar/test/machine"
 )
 
@@ -35,18 +38,14 @@ Restart=always
 RestartSec=100ms
 [Unit]
 StartLimitIntervalSec=0
+[Install]
+WantedBy=multi-user.target
 `
 
 // shopUnit logs numbered lines with Winston.
 const shopUnit = `[Service]
 Type=oneshot
 ExecStart=/usr/bin/env node /opt/winston/server.js --stream %s --count %d --rate %d
-`
-
-const logshipConfig = `[output]
-url = "gelf+tcp://127.0.0.1:12201"
-[input.journald]
-start = "head"
 `
 
 // diagnose shows why something does not work.
@@ -56,32 +55,168 @@ const diagnose = "systemctl status --no-pager logship receiver 'shop*'; journalc
 const hurry = "[Service]\nRestartSec=100ms\n"
 
 func TestNothingIsLostWhenBothEndsAreKilled(t *testing.T) {
-	bin := build(t)
-	m := machine.Boot(t, machine.Options{
-		JournaldConf: "[Journal]\nStorage=persistent\nSystemMaxFileSize=8M\nSystemMaxUse=1G\nRateLimitBurst=0\n",
-		ExtraFiles: []machine.File{
-			{Path: "/etc/systemd/system/receiver.service", Data: []byte(receiverUnit)},
-			{Path: "/etc/systemd/system/logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
-			{Path: "/etc/systemd/system/logship.service.d/hurry.conf", Data: []byte(hurry)},
-			{Path: "/etc/logship/logship.toml", Data: []byte(logshipConfig)},
-		},
-	})
-	ctx := t.Context()
-	must(t, m.CopyIn(ctx, bin, "/usr/bin/logship", 0o755))
-	must(t, m.CopyTree(ctx, "../winston", "/opt/winston"))
+	m := boot(t)
+	install(t, m)
 	var units []string
+	want := map[string]int{}
 	for i := range streams {
 		name := fmt.Sprintf("shop%d", i)
-		must(t, m.WriteFile(ctx, "/etc/systemd/system/"+name+".service", fmt.Appendf(nil, shopUnit, name, linesPerStream, ratePerStream), 0o644))
+		must(t, m.WriteFile(t.Context(), "/etc/systemd/system/"+name+".service", fmt.Appendf(nil, shopUnit, name, linesPerStream, ratePerStream), 0o644))
 		units = append(units, name+".service")
+		want[name] = linesPerStream
 	}
-	run(t, m, "rm", "-rf", "/var/lib/logship", receivedPath) // the host's, if it has any
 	run(t, m, "systemctl", "daemon-reload")
-	run(t, m, "systemctl", "start", "receiver.service", "logship.service")
 	run(t, m, append([]string{"systemctl", "start", "--no-block"}, units...)...)
 	killBoth(t, m)
-	log := await(t, m)
-	verify(t, log)
+	total := streams * linesPerStream
+	verify(t, await(t, m, total), want)
+	compareFiles(t, m)
+
+	// Without a fault there is no duplicate.
+	awaitConfirmed(t, m)
+	before := len(await(t, m, total))
+	logLines(t, m, "calm", 2000)
+	awaitConfirmed(t, m)
+	if added := len(await(t, m, total+2000)) - before; added != 2000 {
+		t.Errorf("2000 lines without a fault arrived as %d", added)
+	}
+}
+
+// TestLinesOfAnOutageSurviveAReboot stops the receiver, logs, reboots, and
+// expects what was logged in both boots.
+func TestLinesOfAnOutageSurviveAReboot(t *testing.T) {
+	m := boot(t)
+	install(t, m)
+	logLines(t, m, "before", 500)
+	await(t, m, 500)
+	run(t, m, "systemctl", "stop", "receiver.service")
+	logLines(t, m, "during", 500)
+	must(t, m.Reboot(t.Context()))
+	logLines(t, m, "after", 500)
+	verify(t, await(t, m, 1500), map[string]int{"before": 500, "during": 500, "after": 500})
+}
+
+// logLines has a unit log n numbered lines and returns when it has ended.
+func logLines(t *testing.T, m *machine.Machine, stream string, n int) {
+	t.Helper()
+	run(t, m, "systemd-run", "--quiet", "--wait", "--unit="+stream, "node", "/opt/winston/server.js", "--stream", stream, "--count", strconv.Itoa(n))
+}
+
+// awaitConfirmed returns when logship has nothing left to read or to confirm.
+func awaitConfirmed(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	poll(t, m, func() (bool, string) {
+		metrics := run(t, m, "curl", "--silent", "--fail", "http://127.0.0.1:9478/metrics")
+		sum := map[string]float64{}
+		for line := range strings.SplitSeq(metrics, "\n") {
+			name, value, _ := strings.Cut(line, " ")
+			name, _, _ = strings.Cut(name, "{")
+			v, err := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64)
+			if err == nil {
+				sum[name] += v
+			}
+		}
+		sent := sum["logship_output_sent_bytes_total"]
+		done := sum["logship_lag_entries"] == 0 && sum["logship_messages_confirmed_total"] >= sum["logship_messages_sent_total"]
+		return done && sent > 0, metrics
+	})
+}
+
+// TestDemo runs the demo where systemd runs; elsewhere it is what `make demo` does.
+func TestDemo(t *testing.T) {
+	m := boot(t)
+	for _, dir := range []string{"test/demo", "bin"} {
+		run(t, m, "mkdir", "-p", "/srv/repo/"+dir)
+	}
+	must(t, m.CopyIn(t.Context(), build(t), "/srv/repo/bin/logship", 0o755))
+	must(t, m.CopyTree(t.Context(), "../demo", "/srv/repo/test/demo"))
+	must(t, m.CopyTree(t.Context(), "../winston", "/srv/repo/test/winston"))
+	out := run(t, m, "env", "EVENTS=30", "/srv/repo/test/demo/demo.sh")
+	for _, want := range []string{"runs as the unit logship-demo-shop-", "shop is open", "application_name=node", "0 of them not accepted as they are"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the demo does not show %q:\n%s", want, out)
+		}
+	}
+	if left := run(t, m, "sh", "-c", "pgrep -a 'logship|node' || true"); left != "" {
+		t.Errorf("the demo leaves processes:\n%s", left)
+	}
+}
+
+// boot returns a machine with a receiver, Node services that can be started, and
+// nothing of logship yet.
+func boot(t *testing.T) *machine.Machine {
+	t.Helper()
+	m := machine.Boot(t, machine.Options{
+		JournaldConf: "[Journal]\nStorage=persistent\nSystemMaxFileSize=8M\nSystemMaxUse=1G\nRateLimitBurst=0\n",
+		ExtraFiles:   []machine.File{{Path: "/etc/systemd/system/receiver.service", Data: []byte(receiverUnit)}},
+	})
+	must(t, m.CopyTree(t.Context(), "../winston", "/opt/winston"))
+	run(t, m, "rm", "-rf", "/var/lib/logship", receivedPath, "/etc/logship") // the host's, if it has any
+	return m
+}
+
+// install follows the README, with a receiver on the machine itself, and starts
+// reading at the head of the journal.
+func install(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	ctx := t.Context()
+	must(t, m.CopyIn(ctx, build(t), "/srv/repo/bin/logship", 0o755))
+	must(t, m.CopyIn(ctx, "../../config/default.toml", "/srv/repo/config/default.toml", 0o644))
+	must(t, m.CopyIn(ctx, "../../deploy/systemd/logship.service", "/srv/repo/deploy/systemd/logship.service", 0o644))
+	// The receiver is the same program; the README installs it over this copy.
+	run(t, m, "cp", "/srv/repo/bin/logship", "/usr/bin/logship")
+	must(t, m.WriteFile(ctx, "/etc/logship/conf.d/head.toml", []byte("input.journald.start = \"head\"\n"), 0o644))
+	must(t, m.WriteFile(ctx, "/etc/systemd/system/logship.service.d/hurry.conf", []byte(hurry), 0o644))
+	run(t, m, "systemctl", "daemon-reload")
+	run(t, m, "systemctl", "enable", "--now", "receiver.service")
+	script := strings.ReplaceAll(installBlock(t), "graylog.example.com", "127.0.0.1")
+	script = "set -e; cd /srv/repo; sudo() { \"$@\"; }; make() { :; }\n" + script
+	run(t, m, "bash", "-c", script)
+}
+
+// installBlock returns the commands of the README's section on installing.
+func installBlock(t *testing.T) string {
+	t.Helper()
+	_, section, found := strings.Cut(string(read(t, "../../README.md")), "### Install it\n\n```sh\n")
+	block, _, closed := strings.Cut(section, "```")
+	if !found || !closed {
+		t.Fatal("README.md has no block of commands under \"Install it\"")
+	}
+	return block
+}
+
+// compareFiles reads every journal file of the machine and compares with what
+// journalctl says.
+func compareFiles(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	run(t, m, "journalctl", "--rotate") // nothing is being written to the files any more, but for the newest
+	paths, err := filepath.Glob(m.Path("/var/log/journal/*/*@*.journal"))
+	must(t, err)
+	if len(paths) < 3 {
+		t.Fatalf("%d archived journal files, want some rotation", len(paths))
+	}
+	for _, path := range paths {
+		dir := t.TempDir()
+		copied := filepath.Join(dir, "copy.journal")
+		must(t, os.WriteFile(copied, read(t, path), 0o600))
+		r, err := journal.NewReader(journal.Options{Places: []journal.Place{{Root: dir}}, AllFields: true})
+		must(t, err)
+		var got []byte
+		var e journal.Entry
+		for {
+			ok, err := r.Next(&e)
+			must(t, err)
+			if !ok {
+				break
+			}
+			got = journaltest.AppendExport(got, &e, false)
+		}
+		r.Close()
+		if !bytes.Equal(got, journaltest.Export(t, copied)) {
+			t.Errorf("%s: not what journalctl -o export --all prints", filepath.Base(path))
+		}
+	}
+	t.Logf("%d journal files are read as journalctl reads them", len(paths))
 }
 
 // killBoth kills the receiver and logship with SIGKILL, in turn and at random
@@ -118,23 +253,34 @@ type received struct {
 	id     string
 }
 
-// await returns what has arrived, as soon as it is complete.
-func await(t *testing.T, m *machine.Machine) []received {
+// await returns what has arrived, as soon as there are that many different lines.
+func await(t *testing.T, m *machine.Machine, lines int) (log []received) {
+	t.Helper()
+	poll(t, m, func() (bool, string) {
+		var distinct int
+		log, distinct = load(t, m)
+		return distinct == lines, fmt.Sprintf("%d of %d lines have arrived", distinct, lines)
+	})
+	return log
+}
+
+// poll calls done until it returns true, for at most two minutes.
+func poll(t *testing.T, m *machine.Machine, done func() (ok bool, state string)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	ticker := time.NewTicker(250 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		log, distinct := load(t, m)
-		if distinct == streams*linesPerStream {
-			return log
+		ok, state := done()
+		if ok {
+			return
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			status, _, _ := m.Run(t.Context(), "sh", "-c", diagnose)
-			t.Fatalf("%d of %d lines have arrived\n%s", distinct, streams*linesPerStream, status)
+			status, _, _ := m.Run(context.WithoutCancel(t.Context()), "sh", "-c", diagnose)
+			t.Fatalf("%s\n%s", state, status)
 		}
 	}
 }
@@ -171,46 +317,37 @@ func load(t *testing.T, m *machine.Machine) (log []received, distinct int) {
 	return log, distinct
 }
 
-// verify checks the order within each stream: every line comes once, in order,
-// but for spans that were sent again, which begin after a kill, go on without
-// holes, and carry the ids of the first copies.
-func verify(t *testing.T, log []received) {
+// verify checks what a receiver gets that leaves out the events it has seen:
+// every stream whole and in order. Second copies carry the id of the first.
+func verify(t *testing.T, log []received, linesOf map[string]int) (duplicates int) {
 	t.Helper()
-	duplicates := 0
-	for i := range streams {
-		stream := fmt.Sprintf("shop%d", i)
-		ids := map[int]string{}
-		last, highest, spans := 0, 0, 0
-		for _, r := range log {
-			if r.stream != stream {
-				continue
-			}
-			if r.id == "" {
-				t.Fatalf("%s %d has no event id", stream, r.n)
-			}
-			switch id, again := ids[r.n]; {
-			case again && id != r.id:
-				t.Errorf("%s %d came with the ids %s and %s", stream, r.n, id, r.id)
-			case again:
-				duplicates++
-			}
-			if r.n != last+1 {
-				if r.n > last {
-					t.Errorf("%s: %d follows %d: out of order or lost", stream, r.n, last)
-				}
-				spans++
-			}
-			ids[r.n] = r.id
-			last, highest = r.n, max(highest, r.n)
+	ids := map[string]map[int]string{}
+	for _, r := range log {
+		seen := ids[r.stream]
+		if seen == nil {
+			seen = map[int]string{}
+			ids[r.stream] = seen
 		}
-		if len(ids) != linesPerStream || highest != linesPerStream {
-			t.Errorf("%s: %d different lines up to %d, want %d", stream, len(ids), highest, linesPerStream)
+		id, again := seen[r.n]
+		switch {
+		case r.id == "":
+			t.Fatalf("%s %d has no event id", r.stream, r.n)
+		case again && id != r.id:
+			t.Errorf("%s %d came with the ids %s and %s", r.stream, r.n, id, r.id)
+		case again:
+			duplicates++
+		case r.n != len(seen)+1:
+			t.Fatalf("%s: %d arrives where %d should", r.stream, r.n, len(seen)+1)
 		}
-		if spans > kills {
-			t.Errorf("%s: %d spans were sent again, but there were only %d kills", stream, spans, kills)
+		seen[r.n] = r.id
+	}
+	for stream, lines := range linesOf {
+		if len(ids[stream]) != lines {
+			t.Errorf("%s: %d different lines, want %d", stream, len(ids[stream]), lines)
 		}
 	}
 	t.Logf("%d lines, %d of them again", len(log), duplicates)
+	return duplicates
 }
 
 // build makes the static binary that is shipped.
