@@ -2,16 +2,21 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
-	"sidecar/internal/daemon"
 	"sidecar/internal/journal"
+	"sidecar/internal/output"
 	"sidecar/internal/settings"
 )
 
@@ -20,12 +25,15 @@ func newCheck(flags *configFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and the journal, with --connect the receiver too",
-		Long: `check reads the configuration as run would, opens the journal and the state directory,
-and with --connect a connection to the receiver, and says for each what it found. Nothing is sent.
+		Long: `check reads the configuration as run would, looks at the output's settings, the journal and the
+state directory, and says for each what it found. With --connect it also opens a connection to the
+receiver and closes it, which shows whether the receiver can confirm. It sends no message and
+changes nothing, so it can be used beside a logship that runs. Run it as the user that runs logship.
 
-Exit codes: 0 all well, 4 receiver unreachable, 5 TLS, 69 no journal, 75 state directory in use,
-77 no permission, 78 configuration.`,
-		Args: usageArgs(cobra.NoArgs),
+Exit codes: 0 all well, 4 receiver unreachable, 5 TLS, 69 no journal, 77 no permission,
+78 configuration; of several the first.`,
+		Example: "  logship check\n  logship check --connect --config logship.toml",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, effective, err := flags.load()
 			if err != nil {
@@ -34,61 +42,54 @@ Exit codes: 0 all well, 4 receiver unreachable, 5 TLS, 69 no journal, 75 state d
 			return check(cmd.Context(), cmd.OutOrStdout(), c, effective, connect)
 		},
 	}
-	cmd.Flags().BoolVar(&connect, "connect", false, "open a connection to the receiver")
+	cmd.Flags().BoolVar(&connect, "connect", false, "open a connection to the receiver, and close it")
 	return cmd
 }
 
+// check looks at every part of c and prints a line for each. Its error joins
+// those of all parts and has the exit code of the first.
 func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effective, connect bool) error {
 	var errs []error
-	report := func(what string, err error, good string) {
+	report := func(part string, err error, found string) {
 		if err != nil {
 			errs = append(errs, err)
-			fmt.Fprintf(w, "FAIL  %s\n", what)
+			fmt.Fprintf(w, "FAIL  %s\n", part)
 			return
 		}
-		fmt.Fprintf(w, "ok    %s: %s\n", what, good)
+		fmt.Fprintf(w, "ok    %s: %s\n", part, printable(found))
 	}
-	_, err := daemon.NewLogger(io.Discard, c.Log.Level, c.Log.Format)
-	if err != nil {
-		err = effective.Errorf("log", "%v", err)
+	files := "built-in defaults, no file was read (see logship config --help)"
+	if len(effective.Files()) > 0 {
+		files = strings.Join(effective.Files(), ", ")
 	}
-	files := fmt.Sprintf("%d files, %v", len(effective.Files()), effective.Files())
-	report("configuration", err, files)
+	report("configuration", nil, files)
 	out, target, outErr := c.output(effective)
-	report("output", outErr, target.address)
-	if c.Input.Journald.Enabled {
+	report("output", outErr, c.Output.URL)
+	switch {
+	case c.Input.Journald.Enabled:
 		found, err := checkJournal(c)
 		report("journal", err, found)
-		state, err := openState(c)
-		report("state directory", err, c.stateDir())
-		if err == nil {
-			state.Close()
-		}
+		found, err = checkState(c.stateDir())
+		report("state directory", err, found)
+	case c.Input.Stdin.Enabled:
+		report("stdin", nil, "lines are shipped until it ends")
+	default:
+		report("input", errNoInput(effective), "")
 	}
 	if connect && outErr == nil {
-		err := out.Connect(ctx)
-		out.Abort()
-		if err != nil {
-			err = withCode(connectCode(err), err)
-		}
-		report("connect", err, target.address+" accepts connections")
+		report("connect", checkConnection(ctx, out, time.Duration(c.Output.Timeout)), target.address+" accepts connections and confirms")
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return withCode(exitCode(errs[0]), errors.Join(errs...))
 }
 
-// connectCode tells a receiver that is not there from one that is not trusted.
-func connectCode(err error) int {
-	if errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) ||
-		errors.As(err, new(tls.RecordHeaderError)) || errors.As(err, new(tls.AlertError)) {
-		return exitTLS
-	}
-	return exitUnreachable
-}
-
+// checkJournal returns what there is to read.
 func checkJournal(c *Config) (string, error) {
 	places, err := c.places()
 	if err != nil {
-		return "", withCode(exitNoJournal, err)
+		return "", err
 	}
 	r, err := journal.NewReader(journal.Options{Places: places})
 	if err != nil {
@@ -98,5 +99,73 @@ func checkJournal(c *Config) (string, error) {
 	if err := r.Access(); err != nil {
 		return "", explainJournal(err, places)
 	}
-	return fmt.Sprintf("%d entries in %d files", r.Pending(), len(r.Position().Files)), nil
+	return fmt.Sprintf("files: %d, entries: %d", len(r.Position().Files), r.Pending()), nil
+}
+
+// checkState says whether run could keep its state in dir. It does not create or
+// lock anything: as another user it would leave files that logship cannot write.
+func checkState(dir string) (string, error) {
+	for _, name := range []string{"lock", "state.json"} {
+		if err := unix.Access(filepath.Join(dir, name), unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return "", explainState(&fs.PathError{Op: "open", Path: filepath.Join(dir, name), Err: err})
+		}
+	}
+	// Of a directory that run would create, the nearest one above it counts.
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+			continue
+		}
+		if err == nil && !info.IsDir() {
+			err = &fs.PathError{Op: "use", Path: at, Err: unix.ENOTDIR}
+		}
+		if err == nil {
+			if err = unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+				err = &fs.PathError{Op: "write to", Path: at, Err: err}
+			}
+		}
+		if err != nil {
+			return "", explainState(err)
+		}
+		if at != filepath.Clean(dir) {
+			return dir + ", will be created", nil
+		}
+		return dir, nil
+	}
+}
+
+// checkConnection opens a connection and closes its sending half: a receiver
+// that then closes its own can confirm. This also lets a receiver speak that
+// refuses our certificate, which TLS 1.3 reports after the handshake.
+func checkConnection(ctx context.Context, out *output.TCP, timeout time.Duration) error {
+	defer out.Abort()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := out.Connect(ctx); err != nil {
+		return withCode(connectCode(err), err)
+	}
+	// Whatever Cut says, how the connection ended is an event.
+	if _, err := out.Cut(ctx, 1, true); err != nil && ctx.Err() != nil {
+		return withCode(connectCode(err), err)
+	}
+	select {
+	case event := <-out.Events():
+		if event.Kind == output.Confirmed {
+			return nil
+		}
+		return withCode(connectCode(event.Err), event.Err)
+	case <-ctx.Done():
+		return withCode(exitUnreachable, fmt.Errorf("wait for the receiver to close the connection: nothing within %v; "+
+			"it cannot confirm: is there a proxy or load balancer in between that does not pass on a half-close?", timeout))
+	}
+}
+
+// connectCode tells a receiver that cannot be reached from one that can but
+// does not get through TLS with us.
+func connectCode(err error) int {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return exitUnreachable
+	}
+	return exitTLS
 }

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,39 +49,33 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run executes one command line and returns the exit code.
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// The first signal stops in order; after it the default handling is back, so
-	// that a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
 	root := newRoot(stdin)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := root.Execute()
 	if err == nil {
 		return exitOK
 	}
-	for _, line := range errorLines(err) {
-		fmt.Fprintln(stderr, "logship:", line)
+	// Joined errors are one line each.
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(stderr, "logship:", printable(line))
 	}
 	return exitCode(err)
 }
 
-// errorLines returns err's text, one line for each configuration error.
-func errorLines(err error) []string {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) && errors.As(err, new(*settings.Error)) {
-		var lines []string
-		for _, e := range joined.Unwrap() {
-			lines = append(lines, e.Error())
-		}
-		return lines
-	}
-	return []string{err.Error()}
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM, for
+// verbs that then have something to bring to an end; the others just die. After
+// the first signal the default handling is back, so that a second one ends the
+// process at once.
+func untilSignal() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
-// exitCode returns the code of product documentation for err.
+// exitCode returns the exit code for err; of joined errors the first counts
+// that has one.
 func exitCode(err error) int {
 	var coded exitError
 	switch {
@@ -108,13 +103,16 @@ func newRoot(stdin *os.File) *cobra.Command {
 with the prefix "_jsonrc:" and everything else into GELF 1.1, sends it to Graylog,
 and moves on only when the receiver has confirmed.
 
-Try it:     logship receive --tcp 127.0.0.1:12201
-            echo '_jsonrc:{"level":"warn","message":"hello"}' | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201
-Configure:  logship config, logship check --connect
-Look at it: logship parse '_jsonrc:{"level":"info","message":"hi","user":{"id":7}}'`,
+Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no journal,
+75 address or state directory in use, 77 no permission, 78 configuration.`,
+		Example: `  logship parse '_jsonrc:{"level":"info","message":"hi","user":{"id":7}}'
+  logship receive --tcp 127.0.0.1:12201
+  echo '_jsonrc:{"level":"warn","message":"hello"}' | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201`,
+		SuggestionsMinimumDistance: 2, // usageArgs asks for suggestions itself
+
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          usageArgs(cobra.NoArgs),
+		Args:          usageArgs(cobra.NoArgs), // with verbs: "unknown command", and a suggestion
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags.register(root)
@@ -128,9 +126,18 @@ Look at it: logship parse '_jsonrc:{"level":"info","message":"hi","user":{"id":7
 // usageArgs makes a wrong number of arguments a usage error.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
+		err := check(cmd, args)
+		switch {
+		case err == nil:
+			return nil
+		case cmd.HasParent():
+			err = fmt.Errorf("unexpected argument %q", args[len(args)-1])
+		default: // cobra's "unknown command", with a suggestion
+			suggestions := cmd.SuggestionsFor(args[0])
+			if len(suggestions) > 0 {
+				err = fmt.Errorf("%w; did you mean %s?", err, suggestions[0])
+			}
 		}
-		return nil
+		return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
 	}
 }

@@ -3,13 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,10 +38,17 @@ With --json it prints one line for each input line: a JSON array of the messages
 line. This is a stable interface for scripts.
 
 A timestamp inside a line is only believed if it is near the time of its arrival. --received
-gives that time (RFC 3339, or seconds since 1970); without it every timestamp is believed.`,
-		Example: `  logship parse '_jsonrc:{"level":"info","message":"hi","id":7}'` + "\n  logship parse --json - < app.log\n  logship parse --journal -n 20",
-		Args:    usageArgs(cobra.MaximumNArgs(1)),
+gives that time (RFC 3339, or seconds since 1970); without it every timestamp is believed.
+Entries of the journal have such a time.`,
+		Example: `  logship parse '_jsonrc:{"level":"info","message":"hi","id":7}'
+  logship parse --json - < app.log
+  logship parse --received 2026-11-17T08:15:30Z --json - < app.log
+  logship parse --journal -n 20`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkParse(cmd, args, o); err != nil {
+				return withCode(exitUsage, fmt.Errorf("%w (see logship parse --help)", err))
+			}
 			c, _, err := flags.load()
 			if err != nil {
 				return err
@@ -50,12 +58,10 @@ gives that time (RFC 3339, or seconds since 1970); without it every timestamp is
 			}
 			p := parseVerb{parseOptions: o, out: bufio.NewWriter(cmd.OutOrStdout()), parser: c.parser(), gelf: c.gelf()}
 			switch {
-			case o.journal && len(args) > 0, !o.journal && len(args) == 0:
-				return withCode(exitUsage, errors.New("give a LINE, - for standard input, or --journal (see logship parse --help)"))
 			case o.journal:
 				err = p.lastEntries(c)
 			case args[0] == "-":
-				err = p.lines(cmd.Context(), in)
+				err = p.lines(in)
 			default:
 				err = p.line([]byte(args[0]))
 			}
@@ -69,18 +75,34 @@ gives that time (RFC 3339, or seconds since 1970); without it every timestamp is
 	return cmd
 }
 
+// checkParse says what is wrong with the combination of arguments.
+func checkParse(cmd *cobra.Command, args []string, o parseOptions) error {
+	switch {
+	case o.journal == (len(args) > 0):
+		return errors.New("give a LINE, - for standard input, or --journal")
+	case !o.journal && cmd.Flags().Changed("count"):
+		return errors.New("-n counts entries of the journal: add --journal")
+	case o.journal && cmd.Flags().Changed("received"):
+		return errors.New("--received is for lines: entries of the journal have a time")
+	case o.count < 0:
+		return fmt.Errorf("-n %d: want 0 or more", o.count)
+	}
+	return nil
+}
+
 // receiveTime returns microseconds since the Unix epoch, 0 for "".
 func receiveTime(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return t.UnixMicro(), nil
+		if usec := t.UnixMicro(); usec > 0 {
+			return usec, nil
+		}
+	} else if sec, err := strconv.ParseFloat(s, 64); err == nil && sec >= 1e-6 && sec < 1e11 {
+		return int64(math.Round(sec * 1e6)), nil
 	}
-	if sec, err := strconv.ParseFloat(s, 64); err == nil && sec > 0 && sec < 1e11 {
-		return int64(sec * 1e6), nil
-	}
-	return 0, fmt.Errorf("--received %q: want a time such as 2026-11-17T08:15:30Z, or seconds since 1970", s)
+	return 0, fmt.Errorf("--received %q: want a time after 1970 such as 2026-11-17T08:15:30Z, or its seconds since 1970", s)
 }
 
 type parseOptions struct {
@@ -99,17 +121,17 @@ type parseVerb struct {
 }
 
 // lines parses what in holds, each line by itself.
-func (p *parseVerb) lines(ctx context.Context, in io.Reader) error {
+func (p *parseVerb) lines(in io.Reader) error {
 	r := bufio.NewReaderSize(in, 64<<10)
 	var line []byte
-	for ctx.Err() == nil {
+	for {
 		part, err := r.ReadSlice('\n')
 		line = append(line, part[:min(len(part), maxParseLine-len(line))]...)
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if err == nil || len(line) > 0 {
-			if err := p.line(bytes.TrimSuffix(line, []byte{'\n'})); err != nil {
+			if err := p.line(trimLineEnd(line)); err != nil {
 				return err
 			}
 			line = line[:0]
@@ -126,7 +148,11 @@ func (p *parseVerb) lines(ctx context.Context, in io.Reader) error {
 			return fmt.Errorf("read stdin: %w", err)
 		}
 	}
-	return nil
+}
+
+// trimLineEnd returns line without its LF or CRLF, as run --stdin takes it.
+func trimLineEnd(line []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
 }
 
 func (p *parseVerb) line(text []byte) error {
@@ -149,7 +175,10 @@ func (p *parseVerb) entry(e *record.Entry) error {
 		if err := json.Indent(&indented, p.buf, "", "  "); err != nil {
 			return fmt.Errorf("our own message is not JSON, please report it: %w", err)
 		}
-		fmt.Fprintf(p.out, "%s\nGraylog: %s\n", indented.Bytes(), verdict.Summary())
+		fmt.Fprintln(p.out, escapeJSON(indented.String()))
+		for line := range strings.SplitSeq("Graylog: "+verdict.Summary(), "\n") {
+			fmt.Fprintln(p.out, printable(line))
+		}
 	}
 	_, err := fmt.Fprintln(p.out)
 	return err
@@ -172,7 +201,7 @@ func (p *parseVerb) entryJSON() error {
 func (p *parseVerb) lastEntries(c *Config) error {
 	places, err := c.places()
 	if err != nil {
-		return withCode(exitNoJournal, err)
+		return err
 	}
 	source, err := journal.NewSource(journal.SourceOptions{Options: journal.Options{Places: places}})
 	if err != nil {

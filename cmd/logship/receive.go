@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -27,24 +29,32 @@ func newReceive() *cobra.Command {
 		Short: "Receive GELF and print it: a stand-in for Graylog to try things out",
 		Long: `receive listens for GELF as a Graylog input does, with the same limits, and prints what
 arrives: one readable line for each message, or with --json the message itself. What Graylog
-would refuse, drop or change is marked. It ends on Ctrl-C.
+would refuse, drop or change is marked. It ends on Ctrl-C, with a summary.
 
-With --file every message is also appended to a file as a JSON line. A connection is only
-closed, which tells logship that all is well, after everything before was written.`,
-		Example: "  logship receive --tcp 127.0.0.1:12201\n  logship receive --tcp 127.0.0.1:12201 --udp 127.0.0.1:12201 --http 127.0.0.1:12202 --json",
-		Args:    usageArgs(cobra.NoArgs),
+With --file every message is also appended to a file as a JSON line. A TCP connection is only
+closed, which tells logship that all is well, after everything before was written. What comes
+after the last message of --count is not taken: its connection is reset.`,
+		Example: `  logship receive --tcp 127.0.0.1:12201
+  logship receive --tcp 127.0.0.1:12201 --file messages.jsonl --quiet
+  logship receive --tcp 127.0.0.1:12201 --udp 127.0.0.1:12201 --http 127.0.0.1:12202 --json --count 10`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return receive(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if o.count < 0 {
+				return withCode(exitUsage, fmt.Errorf("--count %d: want 1 or more, 0 for no end", o.count))
+			}
+			ctx, stop := untilSignal()
+			defer stop()
+			return receive(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.tcp, "tcp", "", "`address` for GELF over TCP (default 127.0.0.1:12201 if no other is given)")
+	f.StringVar(&o.tcp, "tcp", "", "`address` for GELF over TCP, port 0 for any; 127.0.0.1:12201 if no address is given at all")
 	f.StringVar(&o.udp, "udp", "", "`address` for GELF over UDP")
 	f.StringVar(&o.http, "http", "", "`address` for GELF over HTTP, path /gelf")
-	f.BoolVar(&o.json, "json", false, "print messages as JSON lines")
+	f.BoolVar(&o.json, "json", false, "print messages as JSON, one line each")
 	f.BoolVar(&o.quiet, "quiet", false, "print nothing but the summary at the end")
-	f.StringVar(&o.file, "file", "", "append messages to a `file` as JSON lines")
-	f.IntVar(&o.count, "count", 0, "end after `N` messages")
+	f.StringVar(&o.file, "file", "", "append messages to a `file` as JSON lines, created if needed")
+	f.IntVar(&o.count, "count", 0, "end after `N` messages; 0: no end")
 	return cmd
 }
 
@@ -62,19 +72,21 @@ func receive(ctx context.Context, o receiveOptions, stdout, stderr io.Writer) er
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := &printer{receiveOptions: o, enough: cancel, stdout: bufio.NewWriterSize(stdout, 64<<10)}
+	p := &printer{receiveOptions: o, stdout: bufio.NewWriterSize(stdout, 64<<10), enough: make(chan struct{})}
 	if o.file != "" {
-		f, err := openLines(o.file)
+		f, err := os.OpenFile(o.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
 		p.file = bufio.NewWriterSize(f, 256<<10)
 	}
-	in, err := gelftest.Listen(gelftest.Options{TCP: o.tcp, UDP: o.udp, HTTP: o.http, Sink: p.take, BeforeClose: p.flush,
-		Logf: func(format string, args ...any) { fmt.Fprintf(stderr, "logship receive: "+format+"\n", args...) }})
+	in, err := gelftest.Listen(gelftest.Options{TCP: o.tcp, UDP: o.udp, HTTP: o.http, Sink: p.take, BeforeClose: p.beforeClose,
+		Logf: func(format string, args ...any) {
+			fmt.Fprintln(stderr, "logship receive:", printable(fmt.Sprintf(format, args...)))
+		}})
 	if err != nil {
-		return fmt.Errorf("%w (choose another address, or end what listens there)", err)
+		return explainListen(err)
 	}
 	for _, transport := range []string{"tcp", "udp", "http"} {
 		if addr := in.Addr(transport); addr != "" {
@@ -82,115 +94,162 @@ func receive(ctx context.Context, o receiveOptions, stdout, stderr io.Writer) er
 		}
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.flushOften(ctx) })
+	wg.Go(func() {
+		p.follow(ctx, in)
+		cancel()
+	})
 	err = in.Run(ctx)
 	cancel()
 	wg.Wait()
-	err = errors.Join(err, p.flush())
-	fmt.Fprintf(stderr, "logship receive: %d messages, %d of them not accepted as they are\n", p.total, p.odd)
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	if flushed := p.flush(); flushed != nil {
+		err = flushed
+	}
+	fmt.Fprintln(stderr, "logship receive:", p.summary())
 	return err
 }
 
-// openLines opens a file to append lines to. A last line that a killed process
-// left unfinished is ended.
-func openLines(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
+// explainListen adds to an error of listening what to do.
+func explainListen(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: choose another address, or end what listens there", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: ports below 1024 are for root, choose a higher one", err)
+	case errors.As(err, new(*net.AddrError)):
+		return withCode(exitUsage, fmt.Errorf("%w: want an address such as 127.0.0.1:12201", err))
 	}
-	end, err := f.Seek(0, io.SeekEnd)
-	last := []byte{'\n'}
-	if err == nil && end > 0 {
-		_, err = f.ReadAt(last, end-1)
-	}
-	if err == nil && last[0] != '\n' {
-		_, err = f.Write([]byte{'\n'})
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("append to %s: %w", name, err)
-	}
-	return f, nil
+	return err
 }
+
+// errEnough keeps a connection from being confirmed that brought more than --count.
+var errEnough = errors.New("enough messages")
 
 // printer writes messages. Its methods may be called concurrently.
 type printer struct {
 	receiveOptions
-	enough func()
+	enough chan struct{} // closed when --count messages have arrived
 
 	mu           sync.Mutex
 	stdout, file *bufio.Writer // guarded by mu
 	err          error         // guarded by mu: the first failed write
 	total, odd   int           // guarded by mu
+	over         bool          // guarded by mu: a message was left out, after --count
 	compact      bytes.Buffer  // guarded by mu
 }
 
+// take prints and keeps one message.
 func (p *printer) take(m gelftest.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total++
 	if p.count > 0 && p.total >= p.count {
-		p.enough()
+		p.over = true
+		return
+	}
+	p.total++
+	if p.total == p.count {
+		close(p.enough)
 	}
 	if p.file != nil {
 		p.writeJSON(p.file, m.Raw)
 	}
-	if p.quiet {
-		return
-	}
-	if p.json {
+	switch {
+	case p.quiet:
+	case p.json:
 		p.writeJSON(p.stdout, m.Raw)
-		return
+	default:
+		v := m.Verdict()
+		if v.Outcome != gelf.Accepted || v.Worst() > gelf.FieldConverted {
+			p.odd++
+		}
+		p.write(p.stdout, readable(&v, m.Raw))
 	}
-	v := m.Verdict()
-	if v.Outcome != gelf.Accepted || v.Worst() > gelf.FieldConverted {
-		p.odd++
+}
+
+// summary says what arrived. The judgement is only made where it is shown: it
+// takes longer than receiving.
+func (p *printer) summary() string {
+	if p.quiet || p.json {
+		return fmt.Sprintf("%d messages", p.total)
 	}
-	_, err := p.stdout.WriteString(readable(&v, m.Raw))
-	p.err = errors.Join(p.err, err)
+	return fmt.Sprintf("%d messages, %d of them not accepted as they are", p.total, p.odd)
+}
+
+// beforeClose makes what was taken safe before a connection is confirmed.
+func (p *printer) beforeClose() error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return errEnough
+	}
+	return nil
+}
+
+// write keeps the first error; what comes after it is not written.
+func (p *printer) write(w *bufio.Writer, s string) {
+	if _, err := w.WriteString(s); err != nil && p.err == nil {
+		p.err = err
+	}
 }
 
 // writeJSON writes a message as one line.
 func (p *printer) writeJSON(w *bufio.Writer, raw []byte) {
-	if bytes.IndexByte(raw, '\n') >= 0 {
+	if bytes.ContainsAny(raw, "\r\n") || !json.Valid(raw) {
 		p.compact.Reset()
 		if json.Compact(&p.compact, raw) != nil {
-			// Not JSON: as a JSON string, so that it stays one line.
+			// Not JSON: as a JSON string, so that every line is a document.
 			b, _ := json.Marshal(string(raw))
 			p.compact.Reset()
 			p.compact.Write(b)
 		}
 		raw = p.compact.Bytes()
 	}
-	_, err := w.Write(raw)
-	if err == nil {
-		err = w.WriteByte('\n')
-	}
-	p.err = errors.Join(p.err, err)
+	p.write(w, string(raw))
+	p.write(w, "\n")
 }
 
 // flush writes out what is buffered. It returns the first error of all writes.
 func (p *printer) flush() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.file != nil {
-		p.err = errors.Join(p.err, p.file.Flush())
+	for _, w := range []*bufio.Writer{p.file, p.stdout} {
+		if w == nil {
+			continue
+		}
+		if err := w.Flush(); err != nil && p.err == nil {
+			p.err = err
+		}
 	}
-	p.err = errors.Join(p.err, p.stdout.Flush())
 	return p.err
 }
 
-// flushOften shows what has arrived on connections that stay open.
-func (p *printer) flushOften(ctx context.Context) {
+// follow shows what has arrived on connections that stay open. It returns when
+// ctx is done, nothing can be written any more, or after --count messages when
+// their connections have ended in order, or had a second to do so.
+func (p *printer) follow(ctx context.Context, in *gelftest.Input) {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
+	enough := p.enough
+	grace := 10
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-enough:
+			enough = nil // the ticker goes on
 		case <-ticker.C:
 			if p.flush() != nil {
-				p.enough()
+				return
+			}
+		}
+		if enough == nil {
+			open, _ := in.Conns()
+			if grace--; open == 0 || grace == 0 {
 				return
 			}
 		}
@@ -204,7 +263,7 @@ var levelNames = [...]string{"EMERG", "ALERT", "CRIT", "ERROR", "WARN", "NOTICE"
 // message indented below it.
 func readable(v *gelf.Verdict, raw []byte) string {
 	if v.Outcome != gelf.Accepted {
-		return fmt.Sprintf("%s (%s): %s\n", strings.ToUpper(v.Outcome.String()), v.Reason, harmless(string(raw[:min(len(raw), 300)])))
+		return fmt.Sprintf("%s (%s): %s\n", strings.ToUpper(v.Outcome.String()), printable(v.Reason), printable(string(raw[:min(len(raw), 300)])))
 	}
 	var b strings.Builder
 	t := time.Now()
@@ -215,34 +274,23 @@ func readable(v *gelf.Verdict, raw []byte) string {
 	if v.HasLevel && v.Level >= 0 && v.Level < int64(len(levelNames)) {
 		level = levelNames[v.Level]
 	}
-	fmt.Fprintf(&b, "%s %s %-6s %s", t.UTC().Format("2006-01-02T15:04:05.000Z"), harmless(v.Source), level, harmless(v.Message))
+	fmt.Fprintf(&b, "%s %s %-6s %s", t.UTC().Format("2006-01-02T15:04:05.000Z"), printable(v.Source), level, printable(v.Message))
 	full := ""
 	for _, f := range v.Fields {
 		switch {
 		case f.Name == "full_message":
 			full = fmt.Sprint(f.Value)
 		case f.Fate > gelf.FieldConverted:
-			fmt.Fprintf(&b, " [%s]", f)
+			fmt.Fprintf(&b, " [%s]", printable(f.String()))
 		default:
-			fmt.Fprintf(&b, " %s=%s", f.Name, harmless(fmt.Sprint(f.Value)))
+			fmt.Fprintf(&b, " %s=%s", printable(f.Name), printable(fmt.Sprint(f.Value)))
 		}
 	}
 	b.WriteByte('\n')
 	if full != "" {
 		for line := range strings.SplitSeq(strings.TrimRight(full, "\n"), "\n") {
-			b.WriteString("    | " + harmless(line) + "\n")
+			b.WriteString("    | " + printable(line) + "\n")
 		}
 	}
 	return b.String()
-}
-
-// harmless replaces what could steer a terminal: control characters and those
-// that change the direction of text.
-func harmless(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return '·'
-		}
-		return r
-	}, s)
 }

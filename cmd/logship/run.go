@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,9 +37,11 @@ see input.journald.start) and ships it until SIGTERM or Ctrl-C. It then sends wh
 read, waits for the confirmation (stop.timeout), and ends. A second signal ends it at once.
 
 With --stdin it ships the lines of standard input instead of the journal, and ends when the
-input has ended and everything is confirmed. No state is kept then.`,
-		Example: "  logship run --config /etc/logship/logship.toml\n  app | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201",
-		Args:    usageArgs(cobra.NoArgs),
+input has ended and everything is confirmed: exit code 0. Stopped before that it ends with 1.
+No state is kept then, and metrics are not served if another logship has the port.`,
+		Example: `  logship run --config logship.toml
+  app | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, effective, err := flags.load()
 			if err != nil {
@@ -47,12 +52,18 @@ input has ended and everything is confirmed. No state is kept then.`,
 			}
 			log, err := daemon.NewLogger(cmd.ErrOrStderr(), c.Log.Level, c.Log.Format)
 			if err != nil {
-				return effective.Errorf("log", "%v", err)
+				return err
 			}
-			return shipAll(cmd.Context(), c, effective, log, in)
+			ctx, stop := untilSignal()
+			defer stop()
+			// A log that nobody reads any more (journald restarted, terminal closed)
+			// is no reason to die: a write to it is just an error then.
+			signal.Ignore(syscall.SIGPIPE)
+			d := runner{Config: c, effective: effective, log: log, in: in, once: fromStdin}
+			return d.run(ctx)
 		},
 	}
-	cmd.Flags().BoolVar(&fromStdin, "stdin", false, "ship the lines of standard input instead of the journal")
+	cmd.Flags().BoolVar(&fromStdin, "stdin", false, "ship the lines of standard input instead of the journal, and end with them")
 	return cmd
 }
 
@@ -60,58 +71,73 @@ input has ended and everything is confirmed. No state is kept then.`,
 // cheap and the process stays small.
 const gcPercent = 50
 
-// shipAll wires one line and runs it.
-func shipAll(ctx context.Context, c *Config, effective *settings.Effective, log *slog.Logger, in *os.File) error {
+// runner wires one line and runs it.
+type runner struct {
+	*Config
+	effective *settings.Effective
+	log       *slog.Logger
+	in        *os.File
+	once      bool // --stdin: a job, not a service
+}
+
+func (r *runner) run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	out, target, err := c.output(effective)
+	out, target, err := r.output(r.effective)
 	if err != nil {
 		return err
 	}
-	o := ship.Options{Output: out, Parser: c.parser(), GELF: c.gelf(), Log: log, Metrics: ship.NewMetrics(c.Metrics.MaxServices),
-		StopTimeout: time.Duration(c.Stop.Timeout), SaveEvery: time.Duration(c.State.Fsync)}
+	o := ship.Options{Output: out, Parser: r.parser(), GELF: r.gelf(), Log: r.log, Metrics: ship.NewMetrics(r.Metrics.MaxServices),
+		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync)}
 	switch {
-	case c.Input.Stdin.Enabled && c.Input.Journald.Enabled:
-		return effective.Errorf("input.stdin.enabled", "the journal and stdin are alternatives: set input.journald.enabled = false")
-	case c.Input.Stdin.Enabled:
-		o.Sources = []ship.Source{newStdin(c, in, o.Metrics)}
-	case c.Input.Journald.Enabled:
-		source, err := openJournal(c, log, o.Metrics)
+	case r.Input.Stdin.Enabled:
+		o.Sources = []ship.Source{r.stdin(o.Metrics)}
+	case r.Input.Journald.Enabled:
+		source, err := r.journal(o.Metrics)
 		if err != nil {
 			return err
 		}
 		defer source.Close()
 		o.Sources = []ship.Source{source}
-		if o.State, err = openState(c); err != nil {
-			return err
+		if o.State, err = ship.OpenStateDir(r.stateDir()); err != nil {
+			return explainState(err)
 		}
 		defer o.State.Close()
 	default:
-		return effective.Errorf("input.journald.enabled", "nothing to read: enable the journal, or use --stdin")
+		return errNoInput(r.effective)
 	}
-	log.Info("ship", "version", version, "source", o.Sources[0].Name(), "target", target.address)
-	return supervise(ctx, c, log, ship.New(o))
+	line := ship.New(o)
+	listener, err := r.listen()
+	if err != nil {
+		return err
+	}
+	r.log.Info("ship", "version", version, "source", o.Sources[0].Name(), "target", target.address)
+	return r.supervise(ctx, line, listener)
 }
 
-func newStdin(c *Config, in *os.File, metrics *ship.Metrics) *stdin.Source {
-	o := stdin.Options{FD: int(in.Fd()), WindowBytes: int(c.Buffer.Memory), OnCut: func(int) { metrics.Gap("long_line", 0) }}
+func errNoInput(effective *settings.Effective) error {
+	return effective.Errorf("input.journald.enabled", "nothing to read: enable the journal, or use run --stdin")
+}
+
+func (r *runner) stdin(metrics *ship.Metrics) ship.Source {
+	o := stdin.Options{FD: int(r.in.Fd()), WindowBytes: int(r.Buffer.Memory), OnCut: func(int) { metrics.Gap("long_line", 0) }}
 	rand.Read(o.RunID[:]) // never fails (crypto/rand)
 	return stdin.New(o)
 }
 
-func openJournal(c *Config, log *slog.Logger, metrics *ship.Metrics) (*journal.Source, error) {
-	places, err := c.places()
+func (r *runner) journal(metrics *ship.Metrics) (*journal.Source, error) {
+	places, err := r.places()
 	if err != nil {
-		return nil, withCode(exitNoJournal, err)
+		return nil, err
 	}
-	start, err := c.start(time.Now())
+	start, err := r.start(time.Now())
 	if err != nil {
-		return nil, withCode(exitConfig, err)
+		return nil, r.effective.Errorf("input.journald.start", "%v", err)
 	}
 	source, err := journal.NewSource(journal.SourceOptions{
-		Options: journal.Options{Places: places, Log: log, OnGap: func(g journal.Gap) { metrics.Gap(g.Reason, g.Entries) }},
-		Start:   start, OwnUnit: ownUnit(), Exclude: c.Input.Journald.ExcludeUnits,
+		Options: journal.Options{Places: places, Log: r.log, OnGap: func(g journal.Gap) { metrics.Gap(g.Reason, g.Entries) }},
+		Start:   start, OwnUnit: ownUnit(), Exclude: r.Input.Journald.ExcludeUnits,
 	})
 	return source, explainJournal(err, places)
 }
@@ -131,15 +157,15 @@ func explainJournal(err error, places []journal.Place) error {
 	return err
 }
 
-func openState(c *Config) (*ship.StateDir, error) {
-	state, err := ship.OpenStateDir(c.stateDir())
+// explainState adds to an error of opening the state directory what to do.
+func explainState(err error) error {
 	switch {
 	case errors.Is(err, ship.ErrLocked):
-		return nil, withCode(exitTemporary, fmt.Errorf("%w: is another logship running? Give this one a state.dir of its own", err))
-	case errors.Is(err, fs.ErrPermission):
-		return nil, withCode(exitPermission, fmt.Errorf("%w: set state.dir to a directory that this user may write to (in a unit: StateDirectory=logship)", err))
+		return withCode(exitTemporary, fmt.Errorf("%w: is another logship running? Give this one a state.dir of its own", err))
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return withCode(exitPermission, fmt.Errorf("%w: set state.dir to a directory that this user may write to (in a unit: StateDirectory=logship)", err))
 	}
-	return state, err
+	return fmt.Errorf("%w: set state.dir to a directory", err)
 }
 
 // ownUnit returns the systemd unit that this process is part of, if its log goes
@@ -160,30 +186,42 @@ func ownUnit() string {
 	return name
 }
 
+// listen opens the listener for metrics; nil if there is to be none.
+func (r *runner) listen() (net.Listener, error) {
+	if r.Metrics.Listen == "" {
+		return nil, nil
+	}
+	l, err := daemon.Listen(r.Metrics.Listen)
+	switch {
+	case err == nil:
+		return l, nil
+	case r.once && errors.Is(err, syscall.EADDRINUSE):
+		r.log.Info("metrics are not served, the address is in use", "listen", r.Metrics.Listen)
+		return nil, nil
+	}
+	return nil, fmt.Errorf(`open metrics.listen: %w; "" switches it off`, err)
+}
+
 // supervise runs the line with what belongs around it: metrics, notifications,
-// watchdog. It returns after all of it has ended.
-func supervise(ctx context.Context, c *Config, log *slog.Logger, line *ship.Line) error {
+// watchdog. It returns after all of it has ended and closes listener.
+func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Listener) error {
 	around, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	if c.Metrics.Listen != "" {
-		listener, err := daemon.Listen(c.Metrics.Listen)
-		if err != nil {
-			return fmt.Errorf("metrics.listen: %w; \"\" switches it off", err)
-		}
+	if listener != nil {
 		wg.Go(func() {
 			if err := daemon.Serve(around, listener, registry(line.Metrics), health(line.Metrics)); err != nil {
-				log.Error("metrics are not served any more", "err", err)
+				r.log.Error("metrics are not served any more", "err", err)
 			}
 		})
 	}
-	wg.Go(func() { daemon.Supervise(around, log, func() (string, bool) { return statusLine(line.Metrics) }) })
-	daemon.Ready(log)
-	context.AfterFunc(ctx, func() { daemon.Stopping(log) })
+	wg.Go(func() { daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line.Metrics) }) })
+	daemon.Ready(r.log)
+	context.AfterFunc(ctx, func() { daemon.Stopping(r.log) })
 	err := line.Run(ctx)
 	s := line.Metrics.Status(time.Now())
-	log.Info("end", "sent", s.Sent, "confirmed", s.Confirmed)
+	r.log.Info("end", "sent", s.Sent, "confirmed", s.Confirmed)
 	return err
 }
 

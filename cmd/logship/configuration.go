@@ -1,0 +1,235 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sidecar/internal/daemon"
+	"sidecar/internal/gelf"
+	"sidecar/internal/journal"
+	"sidecar/internal/settings"
+)
+
+// Config is the configuration of logship; config/default.toml documents every key.
+type Config struct {
+	Host struct {
+		Name string `toml:"name"`
+	} `toml:"host"`
+	Fields map[string]string `toml:"fields"`
+	Input  struct {
+		Journald struct {
+			Enabled      bool     `toml:"enabled"`
+			ExcludeUnits []string `toml:"exclude_units"`
+			Directory    string   `toml:"directory"`
+			Start        string   `toml:"start"`
+		} `toml:"journald"`
+		Stdin struct {
+			Enabled bool `toml:"enabled"`
+		} `toml:"stdin"`
+	} `toml:"input"`
+	Parse struct {
+		Prefixes         []string          `toml:"prefixes"`
+		Timezone         string            `toml:"timezone"`
+		TimestampMaxAge  settings.Duration `toml:"timestamp_max_age"`
+		TimestampMaxSkew settings.Duration `toml:"timestamp_max_skew"`
+		MaxDepth         int               `toml:"max_depth"`
+		MaxFields        int               `toml:"max_fields"`
+		MaxValue         settings.Size     `toml:"max_value"`
+	} `toml:"parse"`
+	Output struct {
+		URL      string            `toml:"url"`
+		Timeout  settings.Duration `toml:"timeout"`
+		MaxFrame settings.Size     `toml:"max_frame"`
+		TLS      struct {
+			CA         string          `toml:"ca"`
+			Cert       string          `toml:"cert"`
+			Key        settings.Secret `toml:"key"`
+			ServerName string          `toml:"server_name"`
+			Min        string          `toml:"min"`
+		} `toml:"tls"`
+	} `toml:"output"`
+	Buffer struct {
+		Memory settings.Size `toml:"memory"`
+	} `toml:"buffer"`
+	State struct {
+		Dir   string            `toml:"dir"`
+		Fsync settings.Duration `toml:"fsync"`
+	} `toml:"state"`
+	Metrics struct {
+		Listen      string `toml:"listen"`
+		MaxServices int    `toml:"max_services"`
+	} `toml:"metrics"`
+	Log struct {
+		Level  string `toml:"level"`
+		Format string `toml:"format"`
+	} `toml:"log"`
+	Stop struct {
+		Timeout settings.Duration `toml:"timeout"`
+	} `toml:"stop"`
+}
+
+// defaultConfig returns the compiled defaults, the same as config/default.toml.
+func defaultConfig() Config {
+	var c Config
+	c.Input.Journald.Enabled = true
+	c.Input.Journald.ExcludeUnits = []string{"logship"}
+	c.Input.Journald.Start = "tail"
+	c.Parse.Prefixes = []string{"_jsonrc:"}
+	c.Parse.Timezone = "UTC"
+	c.Parse.TimestampMaxAge = settings.Duration(7 * 24 * time.Hour)
+	c.Parse.TimestampMaxSkew = settings.Duration(24 * time.Hour)
+	c.Parse.MaxDepth = 10
+	c.Parse.MaxFields = 250
+	c.Parse.MaxValue = 32000
+	c.Output.Timeout = settings.Duration(10 * time.Second)
+	c.Output.MaxFrame = 256 << 10
+	c.Output.TLS.Min = "1.3"
+	c.Buffer.Memory = 16 << 20
+	c.State.Fsync = settings.Duration(time.Second)
+	c.Metrics.Listen = "127.0.0.1:9478"
+	c.Metrics.MaxServices = 200
+	c.Log.Level = "info"
+	c.Log.Format = "auto"
+	c.Stop.Timeout = settings.Duration(10 * time.Second)
+	return c
+}
+
+// configFlags are the flags that say where the configuration comes from.
+type configFlags struct {
+	file string
+	set  []string
+}
+
+func (f *configFlags) register(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&f.file, "config", "", "configuration `file` (also $LOGSHIP_CONFIG), merged over config/default.toml")
+	cmd.PersistentFlags().StringArrayVar(&f.set, "set", nil, "one `section.key=value`, above all files and the environment; repeatable")
+}
+
+// load reads all layers and checks what the values mean.
+func (f *configFlags) load() (*Config, *settings.Effective, error) {
+	c := defaultConfig()
+	effective, err := settings.Load(&c, settings.Options{App: "logship", Env: os.Environ(), File: f.file, Set: f.set})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &c, effective, c.check(effective)
+}
+
+// check returns what is wrong with values that have the right type, one error
+// for each.
+func (c *Config) check(e *settings.Effective) error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, e.Errorf(key, format, args...))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Fields)) {
+		if !staticName.MatchString(name) || isReserved(name) {
+			key := name
+			if !staticName.MatchString(name) {
+				key = strconv.Quote(name) // as a TOML key
+			}
+			bad("fields."+key, "%q is not a name that Graylog keeps: use letters, digits, _ and -, and none of GELF's own names", name)
+		}
+	}
+	for _, pattern := range c.Input.Journald.ExcludeUnits {
+		if _, err := path.Match(pattern, ""); err != nil {
+			bad("input.journald.exclude_units", "%q is not a pattern: * ? and [a-z] are wildcards", pattern)
+		}
+	}
+	if _, err := c.start(time.Now()); err != nil {
+		bad("input.journald.start", "%v", err)
+	}
+	if c.Input.Journald.Enabled && c.Input.Stdin.Enabled {
+		bad("input.stdin.enabled", "the journal and stdin are alternatives: set input.journald.enabled = false")
+	}
+	if slices.Contains(c.Parse.Prefixes, "") {
+		bad("parse.prefixes", "an empty prefix announces nothing: leave it out; documents without a prefix are found anyway")
+	}
+	if _, err := time.LoadLocation(c.Parse.Timezone); err != nil {
+		bad("parse.timezone", "%q is not a time zone of this machine: want UTC, Local or a name such as Europe/Warsaw", c.Parse.Timezone)
+	}
+	if c.Output.URL != "" {
+		if _, err := c.target(); err != nil {
+			bad("output.url", "%v", err)
+		}
+	}
+	if _, _, err := net.SplitHostPort(c.Metrics.Listen); err != nil && c.Metrics.Listen != "" && !strings.HasPrefix(c.Metrics.Listen, "unix:/") {
+		bad("metrics.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Metrics.Listen)
+	}
+	if _, err := daemon.NewLogger(io.Discard, c.Log.Level, daemon.FormatText); err != nil {
+		bad("log.level", "%v", err)
+	}
+	if _, err := daemon.NewLogger(io.Discard, "info", c.Log.Format); err != nil {
+		bad("log.format", "%v", err)
+	}
+	return errors.Join(append(errs, c.checkRanges(e)...)...)
+}
+
+// checkRanges returns what is wrong with numbers, sizes and durations.
+func (c *Config) checkRanges(e *settings.Effective) []error {
+	var errs []error
+	for _, limit := range []struct {
+		key  string
+		ok   bool
+		want string
+	}{
+		{"parse.max_depth", c.Parse.MaxDepth >= 2 && c.Parse.MaxDepth <= 100, "2 to 100"},
+		{"parse.max_fields", c.Parse.MaxFields >= 1 && c.Parse.MaxFields <= 480, "1 to 480"},
+		{"parse.max_value", c.Parse.MaxValue >= 256 && c.Parse.MaxValue <= 32766, "256 to 32766 bytes, what OpenSearch takes"},
+		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
+		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
+		{"output.tls.min", c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", `"1.2" or "1.3"`},
+		{"buffer.memory", c.Buffer.Memory >= 4<<20, "at least 4MiB"},
+		{"state.fsync", c.State.Fsync > 0, "more than 0s"},
+		{"metrics.max_services", c.Metrics.MaxServices >= 1, "at least 1"},
+		{"stop.timeout", c.Stop.Timeout > 0, "more than 0s"},
+	} {
+		if !limit.ok {
+			value, _, err := e.Explain(limit.key)
+			errs = append(errs, errors.Join(err, e.Errorf(limit.key, "want %s, found %s", limit.want, value)))
+		}
+	}
+	return errs
+}
+
+// staticName is what a static field may be called (Graylog rule R8).
+var staticName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+
+// isReserved reports whether a static field of that name would be lost or would
+// replace something else in Graylog (Graylog rule R9) or in our own messages.
+func isReserved(name string) bool {
+	switch name {
+	case "id", "host", "source", "message", "short_message", "full_message", "timestamp", "level", "facility",
+		"file", "line", "version", "streams", "event_id", "seq":
+		return true
+	}
+	return false
+}
+
+// start returns the start position for a journal without a saved one.
+func (c *Config) start(now time.Time) (journal.Start, error) {
+	switch s := c.Input.Journald.Start; {
+	case s == "tail":
+		return journal.Start{}, nil
+	case s == "head":
+		return journal.Start{Head: true}, nil
+	case strings.HasPrefix(s, "-"):
+		var d settings.Duration
+		if err := d.UnmarshalText([]byte(s[1:])); err == nil && d > 0 {
+			return journal.Start{Since: now.Add(-time.Duration(d))}, nil
+		}
+	}
+	return journal.Start{}, fmt.Errorf(`%q is not a start position: want "tail", "head", or how long ago, such as "-2h"`, c.Input.Journald.Start)
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"sidecar/internal/gelf"
+	"sidecar/internal/journal"
+	"sidecar/internal/output"
+	"sidecar/internal/parse"
+	"sidecar/internal/settings"
+)
+
+// target is where an output URL points to.
+type target struct {
+	address string // host:port
+	host    string
+	tls     bool
+}
+
+// target reads output.url. Its errors do not repeat the URL, which may hold a
+// password by mistake.
+func (c *Config) target() (target, error) {
+	const want = "want gelf+tcp://host:12201 or gelf+tls://host:12201"
+	u, err := url.Parse(c.Output.URL)
+	if err != nil {
+		var cause *url.Error
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return target{}, fmt.Errorf("not a URL: %w; %s", err, want)
+	}
+	if u.Scheme == "" {
+		return target{}, errors.New("no kind of output before the host; " + want)
+	}
+	if u.Scheme != "gelf+tcp" && u.Scheme != "gelf+tls" {
+		return target{}, fmt.Errorf("unknown kind of output %q; %s", u.Scheme, want)
+	}
+	rest := *u
+	rest.Scheme, rest.Host = "", ""
+	if u.Hostname() == "" || rest != (url.URL{}) && rest != (url.URL{Path: "/"}) {
+		return target{}, fmt.Errorf("not a host with a port and nothing else; %s", want)
+	}
+	port := cmp.Or(u.Port(), "12201")
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return target{}, fmt.Errorf("port %s is not 1 to 65535; %s", port, want)
+	}
+	return target{address: net.JoinHostPort(u.Hostname(), port), host: u.Hostname(), tls: u.Scheme == "gelf+tls"}, nil
+}
+
+// output returns the output, not connected. An empty URL is an error.
+func (c *Config) output(e *settings.Effective) (*output.TCP, target, error) {
+	if c.Output.URL == "" {
+		return nil, target{}, e.Errorf("output.url", `not set: say where to ship to, such as url = "gelf+tcp://graylog.example.com:12201" in [output], or LOGSHIP_OUTPUT__URL`)
+	}
+	t, err := c.target()
+	if err != nil {
+		return nil, t, err
+	}
+	o := output.TCPOptions{Address: t.address, DialTimeout: time.Duration(c.Output.Timeout)}
+	if t.tls {
+		if o.TLS, err = c.tls(e, t.host); err != nil {
+			return nil, t, err
+		}
+	}
+	return output.NewTCP(o), t, nil
+}
+
+// tls returns the TLS configuration for a receiver of that name.
+func (c *Config) tls(e *settings.Effective, host string) (*tls.Config, error) {
+	t := &c.Output.TLS
+	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS13}
+	if t.Min == "1.2" {
+		conf.MinVersion = tls.VersionTLS12
+	}
+	if t.ServerName != "" {
+		conf.ServerName = t.ServerName
+	}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, e.Errorf("output.tls.ca", "%v", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, e.Errorf("output.tls.ca", "%s holds no certificate in PEM form", t.CA)
+		}
+	}
+	if (t.Cert == "") != t.Key.IsZero() {
+		return nil, e.Errorf("output.tls.cert", "cert and key belong together: set both or none")
+	}
+	if t.Cert == "" {
+		return conf, nil
+	}
+	cert, err := os.ReadFile(t.Cert)
+	if err != nil {
+		return nil, e.Errorf("output.tls.cert", "%v", err)
+	}
+	key, err := t.Key.Reveal()
+	if err != nil {
+		return nil, e.Errorf("output.tls.key", "%v", err)
+	}
+	pair, err := tls.X509KeyPair(cert, []byte(key))
+	if err != nil {
+		return nil, e.Errorf("output.tls.cert", "%v", err)
+	}
+	conf.Certificates = []tls.Certificate{pair}
+	return conf, nil
+}
+
+// places returns the journal directories to read.
+func (c *Config) places() ([]journal.Place, error) {
+	dir := c.Input.Journald.Directory
+	if dir == "" {
+		places, err := journal.SystemPlaces()
+		if err != nil {
+			return nil, withCode(exitNoJournal, err)
+		}
+		return places, nil
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, withCode(exitPermission, fmt.Errorf("open input.journald.directory: %w", err))
+	case err != nil:
+		return nil, withCode(exitNoJournal, fmt.Errorf("open input.journald.directory: %w", err))
+	case !info.IsDir():
+		return nil, withCode(exitNoJournal, fmt.Errorf("open input.journald.directory: %s is not a directory", dir))
+	}
+	return []journal.Place{{Root: dir}}, nil
+}
+
+// parser returns the parser.
+func (c *Config) parser() *parse.Parser {
+	zone, err := time.LoadLocation(c.Parse.Timezone)
+	if err != nil {
+		zone = time.UTC // check has refused it
+	}
+	return parse.New(parse.Options{Prefixes: c.Parse.Prefixes, Zone: zone,
+		PastMax: time.Duration(c.Parse.TimestampMaxAge), FutureMax: time.Duration(c.Parse.TimestampMaxSkew),
+		MaxDepth: c.Parse.MaxDepth, MaxFields: c.Parse.MaxFields, MaxStringBytes: int(c.Parse.MaxValue)})
+}
+
+// gelf returns the encoder's settings.
+func (c *Config) gelf() gelf.Options {
+	o := gelf.Options{Host: c.Host.Name, MaxFrameBytes: int(c.Output.MaxFrame)}
+	if o.Host == "" {
+		o.Host, _ = os.Hostname() // without one the encoder says "unknown"
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Fields)) {
+		o.AddStatic(name, c.Fields[name])
+	}
+	return o
+}
+
+// stateDir returns where the state is kept: the configuration's, systemd's
+// (StateDirectory=), or the usual place.
+func (c *Config) stateDir() string {
+	if c.State.Dir != "" {
+		return c.State.Dir
+	}
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+		return filepath.SplitList(dir)[0]
+	}
+	return "/var/lib/logship"
+}
