@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -34,27 +35,14 @@ func SystemPlaces() ([]Place, error) {
 	return []Place{{Root: "/run/log/journal", Machine: id}, {Root: "/var/log/journal", Machine: id}}, nil
 }
 
-// dirs returns the directories of p that exist.
-func (p Place) dirs() ([]string, error) {
-	entries, err := os.ReadDir(p.Root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	dirs := []string{p.Root}
-	for _, e := range entries {
-		if e.IsDir() && (p.Machine == "" || e.Name() == p.Machine) {
-			dirs = append(dirs, filepath.Join(p.Root, e.Name()))
-		}
-	}
-	return dirs, nil
-}
-
 // inode identifies a file on the running machine. It is reused after the file is
 // deleted and its last descriptor closed.
 type inode struct{ dev, ino uint64 }
+
+func inodeOf(info fs.FileInfo) inode {
+	st := info.Sys().(*syscall.Stat_t)
+	return inode{st.Dev, st.Ino}
+}
 
 // isJournalName reports whether journald gives such names to journal files: the
 // tilde marks one that was not closed properly.
@@ -62,117 +50,146 @@ func isJournalName(name string) bool {
 	return strings.HasSuffix(name, ".journal") || strings.HasSuffix(name, ".journal~")
 }
 
-// scan brings the set of files in line with the directories. The error means
-// that a directory cannot be read; single files that cannot are reported once.
-func (r *Reader) scan() error {
-	r.retrySoon = false
-	r.cur, r.bound = nil, nil
-	seen := make(map[*file]bool, len(r.files))
-	for _, p := range r.options.Places {
-		dirs, err := p.dirs()
-		if err != nil {
-			return err
-		}
-		for _, dir := range dirs {
-			if err := r.scanDir(dir, seen); err != nil {
-				return err
-			}
-		}
-		if r.watch != nil {
-			if err := r.watch.add(p.Root, dirs); err != nil {
-				return err
-			}
-		}
-	}
-	kept := r.files[:0]
-	for _, f := range r.files {
-		f.gone = !seen[f]
-		if f.gone && f.f == nil {
-			continue
-		}
-		kept = append(kept, f)
-	}
-	clear(r.files[len(kept):])
-	r.files = kept
-	return nil
+// problem is a file or directory that cannot be read. It is kept by path, so that
+// it is reported once.
+type problem struct {
+	node      inode
+	size      int64
+	mtimeNsec int64
+	headless  int // looks that found no header
+	denied    bool
+	final     bool // no sense in looking again until the file changes
+	reported  bool
 }
 
-func (r *Reader) scanDir(dir string, seen map[*file]bool) error {
+// maxHeadless is how many looks, pollNewFile apart, a file without header is given.
+const maxHeadless = 400
+
+// listing is the state of one scan.
+type listing struct {
+	files    map[*file]bool     // known files that are still there
+	problems map[string]problem // by path
+}
+
+// scan brings the set of files in line with the directories. What cannot be read
+// is reported once and tried again at every scan.
+func (r *Reader) scan() {
+	r.retrySoon, r.rescan = false, false
+	r.cur, r.bound = nil, nil
+	l := listing{files: make(map[*file]bool, len(r.files)), problems: map[string]problem{}}
+	for _, p := range r.options.Places {
+		r.watchDir(p.Root)
+		r.scanDir(p.Root, &l, func(e fs.DirEntry) {
+			if dir := filepath.Join(p.Root, e.Name()); e.IsDir() && (p.Machine == "" || e.Name() == p.Machine) {
+				r.watchDir(dir)
+				r.scanDir(dir, &l, func(fs.DirEntry) {})
+			}
+		})
+	}
+	r.problems = l.problems
+	r.files = slices.DeleteFunc(r.files, func(f *file) bool {
+		f.gone = !l.files[f]
+		return f.gone && f.f == nil
+	})
+}
+
+// scanDir takes in the journal files of dir and calls other for everything else.
+func (r *Reader) scanDir(dir string, l *listing, other func(fs.DirEntry)) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return
 	}
 	if err != nil {
-		return err
+		r.refuse(dir, r.problems[dir], err, l)
+		for _, f := range r.files { // not gone: only out of sight
+			if strings.HasPrefix(f.path, dir+"/") {
+				l.files[f] = true
+			}
+		}
+		return
 	}
 	for _, e := range entries {
 		if !isJournalName(e.Name()) || !e.Type().IsRegular() {
+			other(e)
 			continue
 		}
-		path := filepath.Join(dir, e.Name())
 		info, err := e.Info()
 		if err != nil {
 			continue // gone since
 		}
-		st := info.Sys().(*syscall.Stat_t)
-		if f := r.file(path, inode{st.Dev, st.Ino}); f != nil {
-			seen[f] = true
+		if f := r.file(filepath.Join(dir, e.Name()), info, l); f != nil {
+			l.files[f] = true
 		}
 	}
-	return nil
 }
 
-// file returns the known or newly opened file at path, nil if it cannot be read
-// (now or ever).
-func (r *Reader) file(path string, node inode) *file {
+// file returns the known or newly opened file at path, nil if it cannot be read.
+func (r *Reader) file(path string, info fs.FileInfo, l *listing) *file {
+	now := problem{node: inodeOf(info), size: info.Size(), mtimeNsec: info.ModTime().UnixNano()}
 	for _, f := range r.files {
-		// An open descriptor keeps its inode from being reused. A closed file is
-		// an archived one, whose name is never reused.
-		if f.node == node && (f.f != nil || f.path == path) {
+		// An open descriptor keeps its inode from being reused, and the name of an
+		// archived file is never used again.
+		if f.node == now.node && (f.f != nil || f.path == path && f.archived()) {
 			f.path = path
 			return f
 		}
 	}
-	if r.refuse[node] {
-		return nil
+	if was := r.problems[path]; was.node == now.node {
+		if was.final && was.size == now.size && was.mtimeNsec == now.mtimeNsec {
+			l.problems[path] = was
+			return nil
+		}
+		now.headless, now.reported = was.headless, was.reported
 	}
-	r.serial++
-	f, err := openFile(path, r.serial)
+	f, err := openFile(path, r.serial+1)
 	if err != nil {
-		r.refused(path, node, err)
+		r.refuse(path, now, err, l)
 		return nil
 	}
-	f.node = node
 	for _, known := range r.files {
 		if known.fileID == f.fileID {
 			f.close()
-			known.path, known.node = path, node
+			known.path = path
+			if known.f == nil {
+				known.node = f.node
+			}
 			return known
 		}
 	}
+	r.serial++
+	f.patient = r.watch != nil
 	r.files = append(r.files, f)
+	if last := r.resume[f.fileID.String()]; last > 0 {
+		if err := f.seek(behind(last)); err != nil {
+			r.lose(f, "damaged_file", err)
+		}
+	}
 	return f
 }
 
-// refused deals with a file that cannot be opened.
-func (r *Reader) refused(path string, node inode, err error) {
+// refuse notes why path cannot be read, and reports it once.
+func (r *Reader) refuse(path string, now problem, err error, l *listing) {
+	reason := "unreadable_file"
 	switch {
-	case errors.Is(err, ErrIncomplete):
-		r.retrySoon = true
-		return
 	case errors.Is(err, fs.ErrNotExist):
 		return
-	case errors.Is(err, fs.ErrPermission):
-		// Tried again at every scan: journald sets the group after creating a file.
-		if !r.denied[path] {
-			r.gap(Gap{Reason: "unreadable_file", Path: path}, err)
-		}
-		r.denied[path] = true
+	case errors.Is(err, ErrIncomplete) && now.headless < maxHeadless:
+		now.headless++
+		r.retrySoon = true
+		l.problems[path] = now
 		return
 	case errors.Is(err, ErrIncompatible):
-		r.gap(Gap{Reason: "unsupported_file", Path: path}, err)
-	default:
-		r.gap(Gap{Reason: "unreadable_file", Path: path}, err)
+		reason = "unsupported_file"
+		now.final = true
+	case errors.Is(err, ErrIncomplete), errors.Is(err, ErrNotJournal):
+		now.final = true
+	case errors.Is(err, fs.ErrPermission):
+		// journald sets the group and the ACL after creating a file.
+		now.denied = true
 	}
-	r.refuse[node] = true
+	if !now.reported {
+		r.gap(Gap{Reason: reason, Path: path}, err)
+	}
+	now.reported = true
+	l.problems[path] = now
 }

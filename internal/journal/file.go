@@ -25,8 +25,9 @@ type file struct {
 	path string
 	f    *os.File // nil when closed: drained and committed, or gone
 	header
-	serial  uint64 // key prefix in the value cache
+	serial  uint64 // key in the value cache, from 1
 	compact bool
+	patient bool // published entries may become visible a little later
 
 	n     uint64 // published entries, as last read
 	index uint64 // index of the next entry to load; head, if any, is index-1
@@ -39,7 +40,11 @@ type file struct {
 	hasHead    bool
 	last       uint64 // seqnum of the last delivered entry, 0 for none
 	probing    uint64 // while seeking: the index of the entry that is looked at
-	unready    int    // consecutive looks at a published entry that was not there yet
+
+	waiting bool   // for a published entry to become visible, until the next look
+	unready int    // looks at it so far
+	counted uint64 // damage at a lower index was reported before a rewind
+	damaged bool   // damage was logged
 
 	node inode
 	gone bool // no longer in its directory
@@ -75,34 +80,43 @@ func openFile(path string, serial uint64) (*file, error) {
 	h, err := parseHeader(b[:n])
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
-	j := &file{path: path, f: f, serial: serial}
-	j.adopt(h)
-	return j, nil
-}
-
-func (j *file) adopt(h header) {
-	j.header = h
-	j.compact = h.incompatible&incompatibleCompact != 0
-	j.n = h.nEntries
+	info, err := f.Stat() // of what was opened: the name may mean another file by now
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	j := &file{path: path, f: f, serial: serial, header: h, n: h.nEntries, node: inodeOf(info),
+		compact: h.incompatible&incompatibleCompact != 0}
 	j.restart()
+	return j, nil
 }
 
 // restart goes to the first entry.
 func (j *file) restart() {
-	j.index, j.hasHead, j.last, j.unready = 0, false, 0, 0
+	j.index, j.hasHead, j.last = 0, false, 0
+	j.waiting, j.unready = false, 0
 	j.array.object, j.array.left = 0, 0
 	j.array.forget()
 	j.windows.forget()
-	j.floor, j.span = j.size, forwardWindow
+	j.floor, j.span = j.size, firstWindow
 }
 
 // archived reports whether the name says that journald will not write to the file any more.
 func (j *file) archived() bool { return strings.Contains(j.path, "@") }
 
-// drained reports whether every published entry was loaded.
-func (j *file) drained() bool { return j.index >= j.n && !j.hasHead }
+// drained reports whether every published entry was delivered.
+func (j *file) drained() bool { return j.pending() == 0 }
+
+// pending returns the number of published entries that were not delivered.
+func (j *file) pending() uint64 {
+	n := j.n - min(j.index, j.n)
+	if j.hasHead {
+		n++
+	}
+	return n
+}
 
 // close closes the file and gives its memory back; it can be reopened.
 func (j *file) close() {
@@ -110,17 +124,32 @@ func (j *file) close() {
 		j.f.Close()
 		j.f = nil
 	}
+	j.release()
+}
+
+// rest gives back the memory of a drained file: all if it is finished, else
+// what following it does not need.
+func (j *file) rest() {
+	if cap(j.forward.buf) > firstWindow || j.archived() {
+		j.release()
+	}
+}
+
+func (j *file) release() {
 	j.windows.release()
-	j.array.buf, j.array.slots, j.array.pos = nil, nil, 0
+	j.array.release()
 }
 
 func (a *arrayCursor) forget() { a.slots, a.pos = a.slots[:0], 0 }
+
+func (a *arrayCursor) release() { a.slots, a.pos, a.buf = nil, 0, nil }
 
 // refresh reads the published number of entries again and reports whether there
 // are new ones. A number that fell below what was already read, or a file that
 // is cut off, is errCorrupt: journald has emptied the file.
 func (j *file) refresh() (bool, error) {
-	var b [8]byte
+	j.waiting = false
+	var b [nEntriesBytes]byte
 	if _, err := j.f.ReadAt(b[:], nEntriesOffset); err != nil {
 		if errors.Is(err, io.EOF) {
 			return false, fmt.Errorf("%w: the file was emptied", errCorrupt)
@@ -129,21 +158,16 @@ func (j *file) refresh() (bool, error) {
 	}
 	n := le64(b[:])
 	switch {
-	case n < j.index:
+	case n < j.n:
 		return false, fmt.Errorf("%w: %d entries where there were %d", errCorrupt, n, j.n)
 	case n == j.n:
 		return false, nil
 	}
-	if j.entryArray == 0 {
-		if err := j.rereadHeader(); err != nil {
-			return false, err
-		}
-	}
-	j.span = tailWindow
+	j.span = firstWindow
 	if n-j.index > 64 {
 		j.span = forwardWindow
 	}
-	j.n = n
+	j.n, j.tailSeqnum = n, le64(b[8:])
 	// What was read from beyond the last published entry may have been half written.
 	j.windows.forget()
 	j.array.forget()
@@ -163,45 +187,74 @@ func (j *file) rereadHeader() error {
 	return nil
 }
 
+// maxUnready is how many looks a published but invisible entry is given before
+// it counts as damaged; visibleLate is how many of the last published entries
+// may be invisible.
+const (
+	maxUnready  = 100
+	visibleLate = 64
+)
+
+var errNotYet = errors.New("entry not visible yet")
+
 // load makes head the next entry, if there is one. It skips entries that are
-// damaged and returns how many. errNotYet means that a published entry is not
-// visible yet; any other error means that the rest of the file cannot be read.
+// damaged and returns how many of them were not reported before. errNotYet means
+// that a published entry is not visible yet; any other error means that the rest
+// of the file cannot be read.
 func (j *file) load() (skipped uint64, err error) {
 	for !j.hasHead && j.index < j.n {
 		off, err := j.nextSlot()
-		if err != nil {
-			return skipped, err
+		lost := err != nil
+		if err == nil {
+			err = j.readHead(off)
 		}
-		err = j.readHead(off)
 		switch {
 		case err == nil:
-			j.unready = 0
-			j.hasHead = true
+			j.hasHead, j.unready = true, 0
+			if j.floor == j.size { // the first one here: the values before it are anywhere
+				j.floor = off
+			}
 			j.advance()
-		case !errors.Is(err, errCorrupt):
-			return skipped, err
-		case j.live() && j.n-j.index <= 64 && j.unready < maxUnready:
-			// journald has no barrier between the array slot and n_entries.
+		case j.patient && j.live() && j.n-j.index <= visibleLate && j.unready < maxUnready && errors.Is(err, errCorrupt):
+			// journald has no barrier between what it publishes and n_entries.
+			j.waiting = true
 			j.unready++
 			j.windows.forget()
 			j.array.forget()
 			return skipped, errNotYet
+		case lost || !errors.Is(err, errCorrupt):
+			return skipped, err
 		default:
 			j.unready = 0
-			skipped++
 			j.advance()
+			skipped += j.uncounted(j.index-1, j.index)
 		}
 	}
 	return skipped, nil
 }
 
-var errNotYet = errors.New("entry not visible yet")
-
-// maxUnready is how many looks a published but invisible entry is given before
-// it counts as damaged.
-const maxUnready = 100
+// uncounted returns how many of the entries with an index in [from, to) were not
+// reported as damaged before; now they are.
+func (j *file) uncounted(from, to uint64) uint64 {
+	from = max(from, j.counted)
+	if from >= to {
+		return 0
+	}
+	j.counted = to
+	return to - from
+}
 
 func (j *file) live() bool { return !j.archived() && !j.gone }
+
+// consume makes head the last delivered entry.
+func (j *file) consume() {
+	// A damaged number must not make a later seek skip what follows.
+	if s := j.head.seqnum; s > j.last && s <= j.tailSeqnum {
+		j.last = s
+	}
+	j.floor = j.headOffset + j.headSize
+	j.hasHead = false
+}
 
 // nextSlot returns the offset of entry j.index without consuming it.
 func (j *file) nextSlot() (uint64, error) {
@@ -238,6 +291,11 @@ func (j *file) itemBytes() uint64 {
 // now: it is written before n_entries grows beyond the current array.
 func (j *file) nextArray() error {
 	a := &j.array
+	if j.entryArray == 0 { // the file had no entry when it was opened
+		if err := j.rereadHeader(); err != nil {
+			return err
+		}
+	}
 	off := j.entryArray
 	if a.object != 0 {
 		next, _, err := j.arrayHeader(a.object)
@@ -316,101 +374,4 @@ func (j *file) readHead(off uint64) error {
 	}
 	j.headOffset, j.headSize = off, size
 	return nil
-}
-
-// seekAfter goes to the first entry for which after is true, given that after is
-// false up to some entry and true from there on. It reads O(log n) entries.
-func (j *file) seekAfter(after func(stamp) bool) error {
-	arrays, err := j.arrays()
-	if err != nil && len(arrays) == 0 {
-		return err
-	}
-	readable := uint64(0)
-	for _, a := range arrays {
-		readable = a.first + a.items
-	}
-	lo, hi := uint64(0), min(j.n, readable)
-	for lo < hi {
-		mid := lo + (hi-lo)/2
-		s, probe, err := j.probe(arrays, mid, hi)
-		if err != nil {
-			return err
-		}
-		switch {
-		case probe == hi: // nothing readable from mid on
-			hi = mid
-		case after(s):
-			hi = mid
-		default:
-			lo = probe + 1
-		}
-	}
-	j.restart()
-	for _, a := range arrays {
-		if lo < a.first+a.items || a.first+a.items == readable {
-			skip := lo - a.first
-			j.array.object, j.array.off, j.array.left = a.off-arrayItems, a.off+skip*j.itemBytes(), a.items-skip
-			break
-		}
-	}
-	j.index = lo
-	return nil
-}
-
-// probe reads the first readable entry at or after index i, below hi; it returns
-// hi if there is none.
-func (j *file) probe(arrays []arrayPart, i, hi uint64) (stamp, uint64, error) {
-	for ; i < hi; i++ {
-		for _, a := range arrays {
-			if i < a.first || i >= a.first+a.items {
-				continue
-			}
-			var b [8]byte
-			if _, err := j.f.ReadAt(b[:j.itemBytes()], int64(a.off+(i-a.first)*j.itemBytes())); err != nil {
-				return stamp{}, 0, err
-			}
-			err := j.probeEntry(j.item(b[:], 0))
-			if err == nil {
-				j.probing = i
-				return j.head, i, nil
-			}
-			if !errors.Is(err, errCorrupt) {
-				return stamp{}, 0, err
-			}
-		}
-	}
-	return stamp{}, hi, nil
-}
-
-// probeEntry reads the head of the entry at off through a small window.
-func (j *file) probeEntry(off uint64) error {
-	j.span, j.floor = entryItems, off
-	defer func() { j.hasHead = false }()
-	return j.readHead(off)
-}
-
-// arrayPart is one entry array of the chain.
-type arrayPart struct {
-	first, items uint64 // index of its first entry; capacity
-	off          uint64 // offset of its first item
-}
-
-// arrays walks the chain of entry arrays. Their sizes grow geometrically, so the
-// result is short. With an error it holds what could be read.
-func (j *file) arrays() ([]arrayPart, error) {
-	var parts []arrayPart
-	first := uint64(0)
-	for off := j.entryArray; off != 0 && first < j.n; {
-		next, items, err := j.arrayHeader(off)
-		if err != nil {
-			return parts, err
-		}
-		if next != 0 && next <= off {
-			return parts, fmt.Errorf("%w: entry array at %d points back", errCorrupt, off)
-		}
-		parts = append(parts, arrayPart{first: first, items: items, off: off + arrayItems})
-		first += items
-		off = next
-	}
-	return parts, nil
 }

@@ -24,7 +24,7 @@ import (
 //	        64 items {offset u64, hash u64}          (compact: {offset u32})
 //	ENTRY_ARRAY  16 next array  24 items: entry offset u64 (compact: u32)
 const (
-	headerBytes    = 208 // up to and including n_fields' predecessor: every version has it
+	headerBytes    = 208 // up to tail_entry_monotonic: every version has it
 	maxHeaderBytes = 64 << 10
 
 	objectHeaderBytes  = 16
@@ -49,16 +49,22 @@ const (
 	incompatibleKnown   = incompatibleXZ | incompatibleLZ4 | incompatibleKeyed | incompatibleZstd | incompatibleCompact
 
 	nEntriesOffset = 152
+	nEntriesBytes  = 16 // n_entries and tail_entry_seqnum
 )
 
 // Limits for objects of foreign files, checked before memory is allocated.
 const (
-	// maxValueBytes is the largest field, as stored and as decompressed, that is
-	// read. journald itself accepts up to 768 MiB from a native client.
-	maxValueBytes = 64 << 20
+	// maxEntryBytes bounds the values of one entry, each as stored and all
+	// together as decompressed. journald itself accepts up to 768 MiB from a native client.
+	maxEntryBytes = 64 << 20
 	// maxEntryItems is the largest number of fields of an entry that is read;
 	// journald accepts 1,024 (ENTRY_FIELD_COUNT_MAX).
 	maxEntryItems = 64 << 10
+	// maxArrays is the largest number of entry arrays that a seek looks at: each
+	// is twice as long as the one before, so a sound file has fewer than 40.
+	maxArrays = 4096
+	// maxOffset keeps sums of offsets and sizes from wrapping around.
+	maxOffset = 1 << 62
 )
 
 var (
@@ -90,6 +96,7 @@ type header struct {
 	seqnumID     ID
 	size         uint64
 	nEntries     uint64
+	tailSeqnum   uint64 // at least that of the last published entry
 	entryArray   uint64 // offset of the first entry array; 0 until the first entry
 }
 
@@ -107,6 +114,7 @@ func parseHeader(b []byte) (header, error) {
 		seqnumID:     ID(b[72:88]),
 		size:         le64(b[88:]),
 		nEntries:     le64(b[nEntriesOffset:]),
+		tailSeqnum:   le64(b[nEntriesOffset+8:]),
 		entryArray:   le64(b[176:]),
 	}
 	if unknown := h.incompatible &^ incompatibleKnown; unknown != 0 {

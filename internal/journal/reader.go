@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
 )
 
@@ -23,26 +24,27 @@ type Options struct {
 
 // Gap is a number of entries that could not be delivered.
 type Gap struct {
-	// Reason is one of "damaged_entry", "damaged_file", "vanished_file",
-	// "unsupported_file", "unreadable_file".
+	// Reason is one of "damaged_entry", "damaged_field" (the entry is delivered
+	// without it), "damaged_file", "vanished_file", "unsupported_file",
+	// "unreadable_file".
 	Reason string
-	// Entries is how many are missing; 0 if that is not known.
+	// Entries is how many are missing; 0 if that is not known, or none is.
 	Entries uint64
 	// Path is the journal file.
 	Path string
 }
 
 // Reader delivers the entries of all journal files of its places as one stream,
-// in the order of sd-journal. It is for one goroutine, except for Notify.
+// in the order of sd-journal. It is for one goroutine.
 type Reader struct {
 	options Options
 	values  *values
 	watch   *watcher // nil when not following
 
-	files  []*file
-	serial uint64
-	refuse map[inode]bool  // files that can never be read, reported once
-	denied map[string]bool // paths that may not be read, reported once
+	files    []*file
+	serial   uint64
+	problems map[string]problem // by path
+	resume   map[string]uint64  // position by file ID, for files that appear later
 
 	// cur is the file of the last entry, and bound the one that comes next among
 	// the others: as long as cur's head precedes bound's, no other file needs a look.
@@ -52,12 +54,16 @@ type Reader struct {
 	items     []uint64
 	sinceLook int
 	retrySoon bool // a file is there that has no header yet
-
+	rescan    bool // look at the directories even without an event
+	blind     bool // a directory could not be watched; logged
 }
 
 // NewReader returns a Reader at the start of everything its places hold. It
 // starts no goroutine. Close releases it.
-func NewReader(o Options) (*Reader, error) {
+func NewReader(o Options) (*Reader, error) { return newReader(o, nil) }
+
+// newReader returns a Reader that follows if it has a watcher.
+func newReader(o Options, w *watcher) (*Reader, error) {
 	v, err := newValues()
 	if err != nil {
 		return nil, err
@@ -65,8 +71,9 @@ func NewReader(o Options) (*Reader, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reader{options: o, values: v, refuse: map[inode]bool{}, denied: map[string]bool{}}
-	return r, r.scan()
+	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{}}
+	r.scan()
+	return r, nil
 }
 
 // Close closes all files. It may be called more than once.
@@ -83,26 +90,27 @@ func (r *Reader) Close() error {
 const lookEvery = 4096
 
 // Next fills e with the next entry and reports whether there is one for now.
-// When there is none it has looked at every file once. Damage is skipped and
-// reported by OnGap, never returned; an error means that nothing can be read.
-func (r *Reader) Next(e *Entry) (bool, error) {
+// When there is none it has looked at every file once. What cannot be read is
+// skipped and reported by OnGap.
+func (r *Reader) Next(e *Entry) bool {
 	r.sinceLook++
 	if r.sinceLook >= lookEvery || (r.watch != nil && r.watch.structure.Load()) {
-		if err := r.look(); err != nil {
-			return false, err
+		r.look()
+	}
+	for looked := false; ; {
+		f := r.pick()
+		switch {
+		case f != nil:
+			if r.deliver(f, e) {
+				return true
+			}
+		case looked:
+			return false
+		default:
+			r.look()
+			looked = true
 		}
 	}
-	f := r.pick()
-	if f == nil {
-		if err := r.look(); err != nil {
-			return false, err
-		}
-		if f = r.pick(); f == nil {
-			return false, nil
-		}
-	}
-	r.deliver(f, e)
-	return true, nil
 }
 
 // Pending returns the number of entries that are published and not delivered.
@@ -114,37 +122,37 @@ func (r *Reader) Pending() uint64 {
 	return n
 }
 
-func (j *file) pending() uint64 {
-	n := j.n - min(j.index, j.n)
-	if j.hasHead {
-		n++
-	}
-	return n
-}
-
 // look scans the directories if they changed, and reads the published number of
-// entries of every file that may still grow.
-func (r *Reader) look() error {
+// entries of every file.
+func (r *Reader) look() {
 	r.sinceLook = 0
-	if r.retrySoon || (r.watch != nil && r.watch.structure.Swap(false)) {
-		if err := r.scan(); err != nil {
-			return err
-		}
+	if r.retrySoon || r.rescan || (r.watch != nil && r.watch.structure.Swap(false)) {
+		r.scan()
 	}
 	for _, f := range r.files {
 		if f.f == nil {
 			continue
 		}
+		waited := f.waiting
 		grown, err := f.refresh()
 		if err != nil {
 			r.lose(f, "vanished_file", err)
 		}
-		if grown {
-			r.bound = nil
-			r.cur = nil
+		if grown || waited {
+			r.cur, r.bound = nil, nil
 		}
 	}
-	return nil
+}
+
+// watchDir watches dir, if r follows, before it is listed: nothing comes in between.
+func (r *Reader) watchDir(dir string) {
+	if r.watch == nil {
+		return
+	}
+	if err := r.watch.add(dir, fileEvents); err != nil && !r.blind {
+		r.blind = true
+		r.options.Log.Warn("journal directory cannot be watched, new entries may be seen late", "path", dir, "dur", pollFallback, "err", err)
+	}
 }
 
 // pick returns the file whose head comes first, nil if no file has one.
@@ -171,15 +179,18 @@ func (r *Reader) pick() *file {
 
 // loadHead makes f's head the next entry and reports whether there is one.
 func (r *Reader) loadHead(f *file) bool {
-	if f.hasHead {
+	switch {
+	case f.hasHead:
 		return true
-	}
-	if f.f == nil || f.index >= f.n {
+	case f.f == nil || f.waiting:
+		return false
+	case f.index >= f.n:
+		f.rest()
 		return false
 	}
 	skipped, err := f.load()
 	if skipped > 0 {
-		r.gap(Gap{Reason: "damaged_entry", Entries: skipped, Path: f.path}, nil)
+		r.damage(f, Gap{Reason: "damaged_entry", Entries: skipped}, errCorrupt)
 	}
 	if err != nil && !errors.Is(err, errNotYet) {
 		r.lose(f, "damaged_file", err)
@@ -189,13 +200,27 @@ func (r *Reader) loadHead(f *file) bool {
 
 // lose gives up the unread rest of f.
 func (r *Reader) lose(f *file, reason string, cause error) {
-	r.gap(Gap{Reason: reason, Entries: f.pending(), Path: f.path}, cause)
+	count := f.uncounted(f.n-f.pending(), f.n)
+	if f.n > f.tailSeqnum {
+		count = 0 // the header contradicts itself: sequence numbers count from 1
+	}
+	if !f.drained() || !f.archived() {
+		r.damage(f, Gap{Reason: reason, Entries: count}, cause)
+	}
 	f.close()
 	f.hasHead = false
 	f.n = f.index
-	f.gone = true
-	if r.cur == f || r.bound == f {
-		r.cur, r.bound = nil, nil
+	r.cur, r.bound = nil, nil
+}
+
+// damage reports a gap in f, to the log only the first one.
+func (r *Reader) damage(f *file, g Gap, cause error) {
+	g.Path = f.path
+	if !f.damaged {
+		f.damaged = true
+		r.gap(g, cause)
+	} else if r.options.OnGap != nil {
+		r.options.OnGap(g)
 	}
 }
 
@@ -206,12 +231,13 @@ func (r *Reader) gap(g Gap, cause error) {
 	}
 }
 
-// deliver fills e with f's head and consumes it.
-func (r *Reader) deliver(f *file, e *Entry) {
+// deliver fills e with f's head, consumes it, and reports whether e is to be delivered.
+func (r *Reader) deliver(f *file, e *Entry) bool {
 	fields := e.Fields[:0]
 	*e = Entry{Seqnum: f.head.seqnum, SeqnumID: f.seqnumID, RealtimeUsec: f.head.realtime,
 		MonotonicUsec: f.head.monotonic, Boot: f.head.boot, XorHash: f.head.xor}
 	r.values.begin()
+	read := 0
 	if err := r.readItems(f); err != nil {
 		e.Damaged++
 	}
@@ -221,6 +247,7 @@ func (r *Reader) deliver(f *file, e *Entry) {
 			e.Damaged++
 			continue
 		}
+		read++
 		if field.Name != 0 && e.known[field.Name] == nil {
 			e.known[field.Name] = field.Value()
 		}
@@ -229,10 +256,33 @@ func (r *Reader) deliver(f *file, e *Entry) {
 		}
 	}
 	e.Fields = fields
-	f.last = f.head.seqnum
-	f.floor = f.headOffset + f.headSize
-	f.hasHead = false
+	if e.Damaged > 0 && !r.keepDamaged(f, read) {
+		return false
+	}
+	f.consume()
 	r.cursor = e.Cursor()
+	return true
+}
+
+// keepDamaged decides what to do with f's head, of which only some fields could
+// be read: to deliver it, unless none could, or the file was emptied meanwhile.
+func (r *Reader) keepDamaged(f *file, read int) bool {
+	if _, err := f.refresh(); err != nil {
+		r.lose(f, "vanished_file", err)
+		return false
+	}
+	count := f.uncounted(f.index-1, f.index)
+	if read > 0 {
+		if count > 0 {
+			r.damage(f, Gap{Reason: "damaged_field"}, errCorrupt)
+		}
+		return true
+	}
+	f.consume()
+	if count > 0 {
+		r.damage(f, Gap{Reason: "damaged_entry", Entries: count}, errCorrupt)
+	}
+	return false
 }
 
 // readItems fills r.items with the offsets of the fields of f's head.
@@ -274,65 +324,58 @@ func (r *Reader) Position() Position {
 }
 
 // SeekHead goes before the oldest entry that there is.
-func (r *Reader) SeekHead() error { return r.seek(func(*file) func(stamp) bool { return nil }) }
+func (r *Reader) SeekHead() { r.seek(func(*file) func(stamp) bool { return nil }) }
 
 // SeekTail goes behind the newest entry that there is.
-func (r *Reader) SeekTail() error {
-	return r.seek(func(*file) func(stamp) bool { return func(stamp) bool { return false } })
+func (r *Reader) SeekTail() {
+	r.seek(func(*file) func(stamp) bool { return func(stamp) bool { return false } })
 }
 
 // SeekTime goes to the first entry written at or after the time, in microseconds
 // since the Unix epoch.
-func (r *Reader) SeekTime(usec uint64) error {
-	return r.seek(func(*file) func(stamp) bool { return func(s stamp) bool { return s.realtime >= usec } })
+func (r *Reader) SeekTime(usec uint64) {
+	r.seek(func(*file) func(stamp) bool { return func(s stamp) bool { return s.realtime >= usec } })
 }
 
 // SeekLast goes n entries before the end of the stream.
-func (r *Reader) SeekLast(n int) error {
+func (r *Reader) SeekLast(n int) {
 	// Each file's last n entries hold the last n of all; what is too much is skipped.
-	err := r.seek(func(f *file) func(stamp) bool {
-		count := uint64(max(n, 0))
+	count := uint64(max(n, 0))
+	r.seek(func(f *file) func(stamp) bool {
 		return func(stamp) bool { return f.probing+count >= f.n }
 	})
-	if err != nil {
-		return err
-	}
 	var e Entry
-	for r.Pending() > uint64(max(n, 0)) {
-		if ok, err := r.Next(&e); err != nil || !ok {
-			return err
-		}
+	for r.Pending() > count && r.Next(&e) {
 	}
-	return nil
+}
+
+func behind(seqnum uint64) func(stamp) bool {
+	return func(s stamp) bool { return s.seqnum > seqnum }
 }
 
 // Seek goes to a position that Position returned, of this or an earlier process.
-// Files that it does not name are new since then and are read from their start.
+// Files that it does not name are new since then and are read from their start;
+// files that it names and that appear only later are read from there. The error
+// wraps ErrCursor.
 func (r *Reader) Seek(p Position) error {
 	cursor, err := ParseCursor(p.Cursor)
 	if err != nil {
 		return err
 	}
+	maps.Copy(r.resume, p.Files)
 	for _, f := range r.files {
-		want, known := p.Files[f.fileID.String()]
-		if f.f == nil && (!known || want < f.last) {
+		if f.f == nil && p.Files[f.fileID.String()] < f.last {
 			r.reopen(f)
 		}
 	}
-	err = r.seek(func(f *file) func(stamp) bool {
-		last, known := p.Files[f.fileID.String()]
-		if !known || last == 0 {
-			return nil
+	r.seek(func(f *file) func(stamp) bool {
+		if last := p.Files[f.fileID.String()]; last > 0 {
+			return behind(last)
 		}
-		return func(s stamp) bool { return s.seqnum > last }
+		return nil
 	})
-	for _, f := range r.files {
-		if f.f == nil {
-			f.last = max(f.last, p.Files[f.fileID.String()])
-		}
-	}
 	r.cursor = cursor
-	return err
+	return nil
 }
 
 // reopen opens a file again that was closed after it had been drained.
@@ -346,12 +389,12 @@ func (r *Reader) reopen(f *file) {
 		r.gap(Gap{Reason: "vanished_file", Path: f.path}, err)
 		return
 	}
-	f.f, f.n = again.f, again.n
+	f.f, f.n, f.node = again.f, again.n, again.node
 }
 
 // seek moves every open file to its first entry for which the function that
 // after returns is true; nil means the first entry.
-func (r *Reader) seek(after func(*file) func(stamp) bool) error {
+func (r *Reader) seek(after func(*file) func(stamp) bool) {
 	r.cur, r.bound = nil, nil
 	for _, f := range r.files {
 		if f.f == nil {
@@ -365,26 +408,6 @@ func (r *Reader) seek(after func(*file) func(stamp) bool) error {
 			r.lose(f, "damaged_file", err)
 		}
 	}
-	return nil
-}
-
-// seek goes to the first entry for which after is true and sets last to the
-// sequence number before it.
-func (j *file) seek(after func(stamp) bool) error {
-	if after == nil {
-		j.restart()
-		return nil
-	}
-	last := uint64(0)
-	err := j.seekAfter(func(s stamp) bool {
-		if after(s) {
-			return true
-		}
-		last = max(last, s.seqnum)
-		return false
-	})
-	j.last = last
-	return err
 }
 
 // Release closes files that are finished: archived or gone, drained, and
@@ -406,8 +429,10 @@ var ErrNoJournal = errors.New("journal: no journal files")
 // Access says whether the journal can be read: nil, ErrNoJournal, or an error
 // that wraps fs.ErrPermission and names a file.
 func (r *Reader) Access() error {
-	for path := range r.denied {
-		return fmt.Errorf("read %s: %w", path, fs.ErrPermission)
+	for _, path := range slices.Sorted(maps.Keys(r.problems)) {
+		if r.problems[path].denied {
+			return fmt.Errorf("read %s: %w", path, fs.ErrPermission)
+		}
 	}
 	if len(r.files) == 0 {
 		return ErrNoJournal

@@ -45,6 +45,7 @@ type Source struct {
 
 	active    bool      // Next had an entry since the last Idle
 	lastEntry time.Time // when Idle last saw that
+	rescanned time.Time // when Idle last asked for a look at the directories
 }
 
 // NewSource opens the journal and goes to the start position. It returns
@@ -55,13 +56,12 @@ func NewSource(o SourceOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := NewReader(o.Options)
+	r, err := newReader(o.Options, w)
 	if err != nil {
 		w.close()
 		return nil, err
 	}
 	s := &Source{o: o, r: r}
-	r.watch = w
 	if err := s.start(); err != nil {
 		s.Close()
 		return nil, err
@@ -79,20 +79,17 @@ func (s *Source) start() error {
 		}
 		s.exclude = append(s.exclude, pattern)
 	}
-	// Again, now that the directories are watched: nothing may come in between.
-	if err := s.r.scan(); err != nil {
-		return err
-	}
 	if err := s.r.Access(); err != nil {
 		return err
 	}
 	switch {
-	case s.o.Start.Head:
-		return s.r.SeekHead()
+	case s.o.Start.Head: // there already
 	case !s.o.Start.Since.IsZero():
-		return s.r.SeekTime(uint64(s.o.Start.Since.UnixMicro()))
+		s.r.SeekTime(uint64(max(s.o.Start.Since.UnixMicro(), 0)))
+	default:
+		s.r.SeekTail()
 	}
-	return s.r.SeekTail()
+	return nil
 }
 
 // Name returns "journal".
@@ -137,6 +134,9 @@ func (s *Source) Idle(now time.Time) time.Duration {
 	if s.active {
 		s.active, s.lastEntry = false, now
 	}
+	if now.Sub(s.rescanned) >= pollFallback {
+		s.rescanned, s.r.rescan = now, true
+	}
 	switch {
 	case s.r.retrySoon:
 		return pollNewFile
@@ -149,9 +149,8 @@ func (s *Source) Idle(now time.Time) time.Duration {
 // Next fills e with the next entry; see ship.Source.
 func (s *Source) Next(e *record.Entry) (bool, error) {
 	for {
-		ok, err := s.r.Next(&s.entry)
-		if err != nil || !ok {
-			return false, err
+		if !s.r.Next(&s.entry) {
+			return false, nil
 		}
 		s.active = true
 		if s.skip(&s.entry) {
@@ -290,4 +289,7 @@ func (s *Source) Lag(now time.Time) (entries uint64, age time.Duration) {
 }
 
 // SeekLast goes n entries before the end.
-func (s *Source) SeekLast(n int) error { return s.r.SeekLast(n) }
+func (s *Source) SeekLast(n int) error {
+	s.r.SeekLast(n)
+	return nil
+}

@@ -2,13 +2,14 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
-	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // Name is one of the field names that the shipper looks at. 0 is every other name.
@@ -84,13 +85,14 @@ func (f Field) Value() []byte { return f.Data[f.NameBytes+1:] }
 // entry to entry. The cache maps such an offset to its field, so that an entry
 // costs about two reads of objects.
 const (
-	cacheSlots    = 1 << 15
-	maxCacheBytes = 1 << 10 // larger values are not kept
+	cacheBits     = 15
+	maxCacheBytes = 256 // larger values are not kept: bounds the cache at 8 MiB of values
 )
 
 type cacheSlot struct {
-	key   uint64 // file serial << 48 | offset; 0 is free
-	field Field
+	off    uint64
+	serial uint64 // of the file; 0 is free
+	field  Field
 }
 
 // values reads DATA objects through the cache, for all files of a Reader.
@@ -98,17 +100,17 @@ type values struct {
 	slots   []cacheSlot
 	names   map[string]Name
 	scratch []byte // the values of the current entry that are not in the cache
-	unpack  []byte // an object's bytes before decompression
+	full    bool   // the current entry has reached maxEntryBytes
 	zstd    *zstd.Decoder
 }
 
 func newValues() (*values, error) {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(maxValueBytes))
+		zstd.WithDecoderMaxMemory(maxEntryBytes))
 	if err != nil {
 		return nil, err
 	}
-	return &values{slots: make([]cacheSlot, cacheSlots), names: knownNames(), zstd: d}, nil
+	return &values{slots: make([]cacheSlot, 1<<cacheBits), names: knownNames(), zstd: d}, nil
 }
 
 // begin starts a new entry: what was returned for the last one may be overwritten.
@@ -116,28 +118,27 @@ func (v *values) begin() {
 	if cap(v.scratch) > 1<<20 {
 		v.scratch = nil // one huge value should not cost its memory for ever
 	}
-	v.scratch = v.scratch[:0]
+	v.scratch, v.full = v.scratch[:0], false
 }
 
-func cacheKey(serial, off uint64) uint64 { return serial<<48 | off }
-
-func slotOf(key uint64) uint64 {
-	return (key * 0x9E3779B97F4A7C15) >> (64 - 15)
+// slot returns where the cache would hold the value at off of the file with that
+// serial number (Fibonacci hashing; offsets are multiples of 8).
+func (v *values) slot(serial, off uint64) *cacheSlot {
+	return &v.slots[((off>>3)^serial<<40)*0x9E3779B97F4A7C15>>(64-cacheBits)]
 }
 
 // read returns the field of the DATA object at off of file j. It is valid until
 // the next begin.
 func (v *values) read(j *file, off uint64) (Field, error) {
-	key := cacheKey(j.serial, off)
-	slot := &v.slots[slotOf(key)]
-	if slot.key == key {
+	slot := v.slot(j.serial, off)
+	if slot.off == off && slot.serial == j.serial {
 		return slot.field, nil
 	}
 	field, shared, err := v.load(j, off)
 	if err == nil && shared && len(field.Data) <= maxCacheBytes {
 		// A new copy, never the slot's old memory: the current entry may refer to it.
 		field.Data = bytes.Clone(field.Data)
-		*slot = cacheSlot{key: key, field: field}
+		*slot = cacheSlot{off: off, serial: j.serial, field: field}
 	}
 	return field, err
 }
@@ -152,23 +153,32 @@ func (v *values) load(j *file, off uint64) (field Field, shared bool, err error)
 	if off < j.size || off%8 != 0 {
 		return Field{}, false, fmt.Errorf("%w: value offset %d", errCorrupt, off)
 	}
+	if v.full {
+		return Field{}, false, errTooLarge
+	}
 	b, err := j.view(j.f, off, payload)
 	if err != nil {
 		return Field{}, false, err
 	}
 	kind, flags, size := b[0], b[1], le64(b[8:])
 	shared = le64(b[56:]) > 1
-	if kind != objectData || size <= payload || size-payload > maxValueBytes {
+	if kind != objectData || size <= payload || size-payload > maxEntryBytes {
 		return Field{}, false, fmt.Errorf("%w: no value at %d", errCorrupt, off)
 	}
 	if b, err = j.view(j.f, off, size); err != nil {
 		return Field{}, false, err
 	}
 	from := len(v.scratch)
-	if v.scratch, err = v.appendPayload(v.scratch, flags, b[payload:]); err != nil {
+	grown, err := v.appendPayload(v.scratch, flags, b[payload:])
+	if err == nil && len(grown) > maxEntryBytes {
+		err = errTooLarge
+	}
+	if err != nil {
+		v.full = errors.Is(err, errTooLarge) || errors.Is(err, zstd.ErrDecoderSizeExceeded)
 		return Field{}, false, fmt.Errorf("%w: value at %d: %v", errCorrupt, off, err)
 	}
-	data := v.scratch[from:len(v.scratch):len(v.scratch)]
+	v.scratch = grown
+	data := grown[from:len(grown):len(grown)]
 	eq := bytes.IndexByte(data, '=')
 	if eq <= 0 {
 		return Field{}, false, fmt.Errorf("%w: value at %d has no name", errCorrupt, off)
@@ -176,7 +186,7 @@ func (v *values) load(j *file, off uint64) (field Field, shared bool, err error)
 	return Field{Data: data, Name: v.names[string(data[:eq])], NameBytes: int32(eq)}, shared, nil
 }
 
-var errTooLarge = errors.New("larger than the limit when decompressed")
+var errTooLarge = errors.New("larger than the limit of an entry")
 
 // appendPayload appends the decompressed payload to dst.
 func (v *values) appendPayload(dst []byte, flags byte, b []byte) ([]byte, error) {
@@ -200,30 +210,64 @@ func appendLZ4(dst, b []byte) ([]byte, error) {
 	}
 	size := le64(b)
 	// An LZ4 block expands to at most 255 times its size.
-	if size > maxValueBytes || size > 255*uint64(len(b)) {
+	if size > maxEntryBytes || size > 255*uint64(len(b)) {
 		return dst, errTooLarge
 	}
 	from := len(dst)
 	dst = append(dst, make([]byte, size)...)
 	n, err := lz4.UncompressBlock(b[8:], dst[from:])
-	if err != nil {
-		return dst[:from], err
+	if err == nil && uint64(n) != size {
+		err = io.ErrUnexpectedEOF
 	}
-	return dst[:from+n], nil
+	return dst, err
 }
 
+// appendXZ decodes one xz stream of one block. The LZMA2 data is taken out of
+// its container, because the container's reader would allocate whatever
+// dictionary the header asks for, up to 4 GiB; systemd writes with 1 MiB.
 func appendXZ(dst, b []byte) ([]byte, error) {
-	r, err := xz.NewReader(bytes.NewReader(b))
+	data, dictBytes, err := xzBlock(b)
+	if err != nil {
+		return dst, err
+	}
+	r, err := lzma.Reader2Config{DictCap: dictBytes}.NewReader2(bytes.NewReader(data))
 	if err != nil {
 		return dst, err
 	}
 	out := bytes.NewBuffer(dst)
-	n, err := io.Copy(out, io.LimitReader(r, maxValueBytes+1))
-	if err == nil && n > maxValueBytes {
+	n, err := io.Copy(out, io.LimitReader(r, maxEntryBytes+1))
+	if err == nil && n > maxEntryBytes {
 		err = errTooLarge
 	}
-	if err != nil {
-		return dst, err
+	return out.Bytes(), err
+}
+
+var errXZ = errors.New("not one xz block of LZMA2")
+
+// xzBlock returns the LZMA2 data of an xz stream's first block and the size of
+// its dictionary (The .xz File Format 1.2.1, sections 2.1.1, 3.1 and 5.3.1).
+func xzBlock(b []byte) (data []byte, dictBytes int, err error) {
+	const streamHeader, maxDict = 12, 28 // 28 stands for 64 MiB
+	if len(b) < streamHeader+8 || string(b[:6]) != "\xfd7zXZ\x00" {
+		return nil, 0, errXZ
 	}
-	return out.Bytes(), nil
+	b = b[streamHeader:]
+	size := 4 * (int(b[0]) + 1)
+	if b[0] == 0 || len(b) < size || b[1]&^0xc0 != 0 {
+		return nil, 0, errXZ
+	}
+	h := b[2:size]
+	for flag := byte(0x40); flag != 0; flag <<= 1 { // compressed, then uncompressed size
+		if b[1]&flag != 0 {
+			_, n := binary.Uvarint(h)
+			h = h[max(n, 0):]
+		}
+	}
+	if len(h) < 3 || h[0] != 0x21 || h[1] != 1 { // the filter LZMA2 with one byte of properties
+		return nil, 0, errXZ
+	}
+	if h[2] > maxDict {
+		return nil, 0, errTooLarge
+	}
+	return b[size:], (2 | int(h[2]&1)) << (h[2]/2 + 11), nil
 }

@@ -14,8 +14,7 @@ import (
 // watcher turns inotify events of the journal directories into two signals:
 // something was written, and the set of files or directories changed.
 type watcher struct {
-	f         *os.File // the inotify descriptor, non-blocking, in the runtime's poller
-	fd        int
+	f         *os.File      // the inotify descriptor, non-blocking, in the runtime's poller
 	structure atomic.Bool   // files came, went or were renamed since the last scan
 	ready     chan struct{} // capacity 1: one pending wake-up is enough
 }
@@ -30,29 +29,37 @@ func newWatcher() (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch the journal: inotify: %w", err)
 	}
-	return &watcher{f: os.NewFile(uintptr(fd), "inotify"), fd: fd, ready: make(chan struct{}, 1)}, nil
+	return &watcher{f: os.NewFile(uintptr(fd), "inotify"), ready: make(chan struct{}, 1)}, nil
 }
 
-// add watches root's directories for files, and the directory above root for
-// root itself, which journald may create later. Watching twice does no harm.
-func (w *watcher) add(root string, dirs []string) error {
-	for _, dir := range dirs {
-		if err := w.watch(dir, fileEvents); err != nil {
+// add watches dir for the events of mask; as long as it does not exist, the
+// nearest directory above it for its creation. Adding twice does no harm.
+func (w *watcher) add(dir string, mask uint32) error {
+	err := w.watch(dir, mask)
+	if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := w.add(above, dirEvents); err != nil {
 			return err
 		}
+		err = w.watch(dir, mask) // it may have come in between
 	}
-	if len(dirs) == 0 {
-		return w.watch(filepath.Dir(root), dirEvents)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 func (w *watcher) watch(dir string, mask uint32) error {
-	_, err := unix.InotifyAddWatch(w.fd, dir, mask|unix.IN_ONLYDIR)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("watch %s: %w", dir, err)
+	conn, err := w.f.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return nil
+	var added error
+	if err := conn.Control(func(fd uintptr) {
+		_, added = unix.InotifyAddWatch(int(fd), dir, mask|unix.IN_ONLYDIR|unix.IN_MASK_ADD)
+	}); err != nil {
+		return err // closed
+	}
+	return added
 }
 
 // run reads events until close.

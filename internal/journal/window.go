@@ -10,9 +10,13 @@ import (
 // Window sizes, in bytes. Entries and the new values just before them are read
 // forward through one large window; values further back are rare, because the
 // value cache holds what repeats, and get small windows of their own.
+//
+// The forward window starts small and grows while it is used: hundreds of files
+// may have one entry looked at for the merge, but few are read at a time.
 const (
 	forwardWindow = 256 << 10
-	tailWindow    = 16 << 10 // for the forward window when only a few entries are expected
+	firstWindow   = 16 << 10
+	windowGrowth  = 4
 	backWindow    = 8 << 10
 	backWindows   = 16
 )
@@ -25,7 +29,8 @@ type window struct {
 }
 
 func (w *window) has(off, size uint64) bool {
-	return off >= w.start && off+size <= w.start+uint64(len(w.data))
+	from, held := off-w.start, uint64(len(w.data)) // from is huge if off is before the window
+	return from <= held && size <= held-from
 }
 
 func (w *window) at(off, size uint64) []byte {
@@ -66,11 +71,15 @@ func (w *windows) view(f *os.File, off, size uint64) ([]byte, error) {
 }
 
 func (w *windows) viewSlow(f *os.File, off, size uint64) ([]byte, error) {
+	if size > forwardWindow/2 {
+		return readLarge(f, off, size)
+	}
+	if off > maxOffset {
+		return nil, beyond(off, size)
+	}
 	var to *window
 	start, length := off, w.span
 	switch {
-	case size > forwardWindow/2:
-		to, length = new(window), int(size) // a huge value: memory for this call only
 	case off < w.floor:
 		if w.back == nil {
 			w.back = make([]window, backWindows)
@@ -86,6 +95,7 @@ func (w *windows) viewSlow(f *os.File, off, size uint64) ([]byte, error) {
 		if off-w.floor < uint64(w.span)/2 {
 			start = w.floor
 		}
+		w.span = min(w.span*windowGrowth, forwardWindow)
 	}
 	if length < int(off-start+size) {
 		length = int(off - start + size)
@@ -94,9 +104,31 @@ func (w *windows) viewSlow(f *os.File, off, size uint64) ([]byte, error) {
 		return nil, err
 	}
 	if !to.has(off, size) {
-		return nil, fmt.Errorf("%w: %d bytes at %d end beyond the file", errCorrupt, size, off)
+		return nil, beyond(off, size)
 	}
 	return to.at(off, size), nil
+}
+
+// readLarge reads a huge object, into memory for this call only.
+func readLarge(f *os.File, off, size uint64) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if held := uint64(info.Size()); off > held || size > held-off {
+		return nil, beyond(off, size)
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, int64(off)); errors.Is(err, io.EOF) {
+		return nil, beyond(off, size)
+	} else if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func beyond(off, size uint64) error {
+	return fmt.Errorf("%w: %d bytes at %d end beyond the file", errCorrupt, size, off)
 }
 
 // forget drops what was read, because the file may have changed behind the last
@@ -108,7 +140,7 @@ func (w *windows) forget() {
 	}
 }
 
-// release gives the memory back, for a file that has nothing to read for now.
+// release gives the memory back.
 func (w *windows) release() {
 	w.forward, w.back = window{}, nil
 }

@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// seek goes to the first entry for which after is true, given that after is
+// false up to some entry and true from there on; nil means the first entry. It
+// sets last to the sequence number before it. It reads O(log n) entries, except
+// where they are damaged.
+func (j *file) seek(after func(stamp) bool) error {
+	if after == nil {
+		j.restart()
+		return nil
+	}
+	arrays, err := j.arrays()
+	if err != nil && len(arrays) == 0 {
+		return err
+	}
+	readable := uint64(0)
+	if len(arrays) > 0 {
+		readable = arrays[len(arrays)-1].end()
+	}
+	last := uint64(0)
+	lo, hi := uint64(0), min(j.n, readable)
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		s, at, err := j.probe(arrays, mid, hi)
+		switch {
+		case err != nil:
+			return err
+		case at == hi || after(s): // nothing readable from mid on, or all of it is after
+			hi = mid
+		default:
+			lo, last = at+1, max(last, s.seqnum)
+		}
+	}
+	j.restart()
+	j.last = last
+	for i, a := range arrays {
+		if lo < a.end() || i == len(arrays)-1 {
+			skip := lo - a.first
+			j.array.object, j.array.off, j.array.left = a.off-arrayItems, a.off+skip*j.itemBytes(), a.items-skip
+			break
+		}
+	}
+	j.index = lo
+	return nil
+}
+
+// probe reads the first readable entry at or after index i, below end, and
+// returns its index; end if there is none.
+func (j *file) probe(arrays []arrayPart, i, end uint64) (stamp, uint64, error) {
+	for _, a := range arrays {
+		for i = max(i, a.first); i < min(end, a.end()); i++ {
+			var b [8]byte
+			_, err := j.f.ReadAt(b[:j.itemBytes()], int64(a.off+(i-a.first)*j.itemBytes()))
+			if errors.Is(err, io.EOF) {
+				continue // the file was cut off since
+			}
+			if err != nil {
+				return stamp{}, 0, err
+			}
+			off := j.item(b[:], 0)
+			j.span, j.floor = entryItems, off // no more than its head
+			err = j.readHead(off)
+			if err == nil {
+				j.probing = i
+				return j.head, i, nil
+			}
+			if !errors.Is(err, errCorrupt) {
+				return stamp{}, 0, err
+			}
+		}
+	}
+	return stamp{}, end, nil
+}
+
+// arrayPart is one entry array of the chain.
+type arrayPart struct {
+	first, items uint64 // index of its first entry; how many fit
+	off          uint64 // offset of its first item
+}
+
+func (a arrayPart) end() uint64 { return a.first + a.items }
+
+// arrays walks the chain of entry arrays. Their sizes grow geometrically, so the
+// result is short. With an error it holds what could be read.
+func (j *file) arrays() ([]arrayPart, error) {
+	if j.n == 0 {
+		return nil, nil
+	}
+	if j.entryArray == 0 {
+		if err := j.rereadHeader(); err != nil {
+			return nil, err
+		}
+	}
+	info, err := j.f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var parts []arrayPart
+	first, last := uint64(0), uint64(0)
+	for off := j.entryArray; first < j.n; {
+		if off <= last || len(parts) == maxArrays {
+			return parts, fmt.Errorf("%w: the chain of entry arrays ends at entry %d of %d", errCorrupt, first, j.n)
+		}
+		next, items, err := j.arrayHeader(off)
+		if err != nil {
+			return parts, err
+		}
+		items = min(items, uint64(info.Size())/j.itemBytes()) // it cannot be longer than the file
+		parts = append(parts, arrayPart{first: first, items: items, off: off + arrayItems})
+		first += items
+		off, last = next, off
+	}
+	return parts, nil
+}
