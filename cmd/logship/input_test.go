@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -19,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -26,9 +28,8 @@ import (
 	"sidecar/internal/gelf/gelftest"
 )
 
-// startInputs gives a script receivers of its own: $INPUT, $TLSINPUT with $CA,
-// and $SILENT which never answers a half-close.
-func startInputs(env *testscript.Env) error {
+// startInputs gives a script receivers of its own, see TestScripts.
+func startInputs(env *testscript.Env, processes map[string]*process) error {
 	ca, cert, err := authority()
 	if err != nil {
 		return err
@@ -48,6 +49,9 @@ func startInputs(env *testscript.Env) error {
 	} {
 		o := start.o
 		o.TCP = "127.0.0.1:0"
+		received := newLines()
+		processes[start.name] = &process{output: received}
+		o.Sink = func(m gelftest.Message) { fmt.Fprintf(received, "%s\n", m.Raw) }
 		in, err := gelftest.Listen(o)
 		if err != nil {
 			return err
@@ -85,19 +89,24 @@ func authority() ([]byte, tls.Certificate, error) {
 
 // cmdSend sends a file as a GELF client does:
 //
-//	send tcp ADDR FILE       each line a NUL frame, then half-close; waits for EOF, which confirms
+//	[!] send tcp ADDR FILE   each line a NUL frame, then half-close; waits for EOF, which confirms, ! for a reset
 //	send tcp-frame ADDR FILE the whole file as one NUL frame, in the same way
 //	send udp ADDR FILE       one datagram
 //	send chunks ADDR FILE    gzip, in chunks of 100 bytes, the last one first
 //	send http ADDR FILE      POST /gelf, and want 202
 func cmdSend(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
+	if len(args) != 3 {
 		ts.Fatalf("usage: send tcp|tcp-frame|udp|chunks|http ADDR FILE")
 	}
 	body := strings.TrimSuffix(ts.ReadFile(args[2]), "\n")
 	switch addr := args[1]; args[0] {
 	case "tcp":
-		ts.Check(sendTCP(addr, strings.ReplaceAll(body, "\n", "\x00")+"\x00"))
+		err := sendTCP(addr, strings.ReplaceAll(body, "\n", "\x00")+"\x00")
+		if neg && !errors.Is(err, syscall.ECONNRESET) {
+			ts.Fatalf("send: want a reset, found %v", err)
+		} else if !neg {
+			ts.Check(err)
+		}
 	case "tcp-frame":
 		ts.Check(sendTCP(addr, body+"\x00"))
 	case "udp":

@@ -40,10 +40,11 @@ const deadline = 60 * time.Second
 //	signal NAME INT|TERM        send a signal
 //	ends NAME CODE              wait for its end; "signal" instead of a code means killed by one
 //	unprivileged CODE logship ARG...  as exit, as the user nobody
-//	send tcp|udp|http ADDR FILE send a file as a GELF client does (see send_test.go)
+//	send tcp|udp|http ADDR FILE send a file as a GELF client does (see cmdSend)
 //
-// $JOURNAL is a directory with a small journal, $INPUT a GELF input and $TLSINPUT
-// one with TLS that confirm everything, $CA the authority of the latter.
+// $JOURNAL is a directory with a small journal. $INPUT and $TLSINPUT are GELF inputs
+// that confirm everything, $CA is the authority of the latter; $SILENT is one that
+// never answers a half-close. Their messages are lines for await INPUT and so on.
 func TestScripts(t *testing.T) {
 	journalDir := writeJournal(t)
 	testscript.Run(t, testscript.Params{
@@ -52,12 +53,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("JOURNAL", journalDir)
 			env.Setenv("TZ", "UTC")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // a race detector would wait for a second at each end
-			if err := startInputs(env); err != nil {
-				return err
-			}
+			processes := map[string]*process{}
+			env.Values[processesKey{}] = processes
+			err := startInputs(env, processes)
 			env.Values[environmentKey{}] = env.Vars
-			env.Values[processesKey{}] = map[string]*process{}
-			return nil
+			return err
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
@@ -192,16 +192,9 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: start NAME command...")
 	}
 	env := ts.Value(environmentKey{}).([]string)
-	path := args[1]
-	for _, kv := range env {
-		if dirs, ok := strings.CutPrefix(kv, "PATH="); ok {
-			first, _, _ := strings.Cut(dirs, ":") // testscript's own commands come first
-			path = filepath.Join(first, path)
-		}
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
 	p := &process{output: newLines(), done: make(chan struct{})}
-	p.cmd = exec.CommandContext(ctx, path, args[2:]...)
+	p.cmd = exec.CommandContext(ctx, args[1], args[2:]...) // the test has our logship in its PATH, too
 	p.cmd.Dir, p.cmd.Env = ts.MkAbs("."), env
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	var err error

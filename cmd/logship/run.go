@@ -56,6 +56,10 @@ No state is kept then, and metrics are not served if another logship has the por
 			}
 			ctx, stop := untilSignal()
 			defer stop()
+			defer context.AfterFunc(ctx, func() {
+				stop() // before the log says that a second signal works
+				log.Info("stop, a second signal does not wait for the confirmation", "timeout", c.Stop.Timeout)
+			})()
 			// A log that nobody reads any more (journald restarted, terminal closed)
 			// is no reason to die: a write to it is just an error then.
 			signal.Ignore(syscall.SIGPIPE)
