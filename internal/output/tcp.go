@@ -4,13 +4,12 @@
 package output
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -21,9 +20,10 @@ import (
 // Times of a connection (reliability of half-open and stalled peers: a receiver
 // that pauses for a garbage collection must not be taken for a dead one).
 const (
-	userTimeout  = 30 * time.Second // TCP_USER_TIMEOUT: unacknowledged data or a closed window
-	writeTimeout = 60 * time.Second // upper bound for one Send
-	closeTimeout = 30 * time.Second // from our half-close to the peer's EOF (Graylog rule R18)
+	userTimeout         = 30 * time.Second // TCP_USER_TIMEOUT: unacknowledged data or a closed window
+	writeTimeout        = 60 * time.Second // upper bound for one Send
+	defaultDialTimeout  = 10 * time.Second
+	defaultCloseTimeout = 30 * time.Second // Graylog rule R18
 )
 
 // EventKind says what an Event reports.
@@ -36,7 +36,8 @@ const (
 	Failed
 	// NextReady: the next connection is open, Cut will work now.
 	NextReady
-	// NextFailed: the next connection could not be opened; the current one still works.
+	// NextFailed: the next connection could not be opened, or broke before it was
+	// used; the current one still works.
 	NextFailed
 )
 
@@ -47,18 +48,17 @@ type Event struct {
 	Err  error  // of Failed and NextFailed
 }
 
-// errEarlyEOF: a receiver that closes first has not necessarily read everything
-// (Graylog rule R16).
-var errEarlyEOF = errors.New("receiver closed the connection")
-
 // TCPOptions configure a TCP output.
 type TCPOptions struct {
 	// Address is host:port.
 	Address string
 	// TLS, if not nil, is used as it is, with ServerName set.
 	TLS *tls.Config
-	// DialTimeout bounds connecting with its handshake.
+	// DialTimeout bounds connecting with its handshake; 0 means 10 seconds.
 	DialTimeout time.Duration
+	// CloseTimeout is how long the receiver may take nothing after our half-close
+	// before the connection counts as failed; 0 means 30 seconds.
+	CloseTimeout time.Duration
 }
 
 // TCP sends NUL-terminated GELF frames over one connection at a time and
@@ -84,39 +84,27 @@ type dialResult struct {
 	err  error
 }
 
-// conn is a connection with the goroutine that reads it.
-type conn struct {
-	net.Conn
-	tcp  *net.TCPConn
-	used bool // something was sent; owned by the line
-
-	mu     sync.Mutex
-	cut    uint64 // guarded by mu: the cut that the half-close belongs to, 0 before
-	quiet  bool   // guarded by mu: closed by us, nothing to report
-	broken error  // guarded by mu: why no more may be written
-}
-
 // NewTCP returns an output that is not connected.
 func NewTCP(o TCPOptions) *TCP {
-	if o.DialTimeout == 0 {
-		o.DialTimeout = 10 * time.Second
-	}
-	// An event per connection can be pending, and there are at most three: the one
-	// that is confirmed, the current and the next.
+	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDialTimeout)
+	o.CloseTimeout = cmp.Or(o.CloseTimeout, defaultCloseTimeout)
+	// An event per connection and attempt can be pending, and there are at most
+	// three connections: the one that is confirmed, the current and the next. More
+	// only wait for the line.
 	return &TCP{o: o, events: make(chan Event, 8), dialed: make(chan dialResult, 1), open: map[*conn]bool{}}
 }
 
 // Events delivers what happens to connections. It must be received from.
 func (t *TCP) Events() <-chan Event { return t.events }
 
-// Connected reports whether there is a connection to send on.
-func (t *TCP) Connected() bool { return t.current != nil }
-
 // Connect opens the first connection.
 func (t *TCP) Connect(ctx context.Context) error {
 	c, err := t.connect(ctx)
 	if err != nil {
 		return err
+	}
+	if !c.makeCurrent() {
+		return fmt.Errorf("connect to %s: %w", t.o.Address, errEarlyEOF)
 	}
 	t.current = c
 	return nil
@@ -140,19 +128,20 @@ func (t *TCP) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", t.o.Address, err)
 	}
-	c := &conn{Conn: nc, tcp: nc.(*net.TCPConn)}
+	lower := &lowerConn{TCPConn: nc.(*net.TCPConn)}
+	c := &conn{Conn: lower, lower: lower}
 	if t.o.TLS != nil {
-		tc := tls.Client(nc, t.o.TLS)
+		tc := tls.Client(lower, t.o.TLS)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("TLS handshake with %s: %w", t.o.Address, err)
 		}
-		c.Conn = tc
+		c.Conn, c.tls = tc, true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.aborting {
-		c.Close()
+		nc.Close()
 		return nil, context.Canceled
 	}
 	t.open[c] = true
@@ -160,42 +149,23 @@ func (t *TCP) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// watch reads c until it ends. A GELF receiver sends nothing; what matters is
-// when and how the stream ends.
+// watch reads c until it ends and reports that.
 func (t *TCP) watch(c *conn) {
-	var b [512]byte
-	var err error
-	for err == nil {
-		_, err = c.Read(b[:])
-	}
-	c.mu.Lock()
-	cut, quiet := c.cut, c.quiet
-	switch {
-	case !errors.Is(err, io.EOF):
-	case cut == 0:
-		err = errEarlyEOF
-	default:
-		err = nil
-	}
-	c.broken = errors.Join(err, net.ErrClosed)
-	c.mu.Unlock()
-	t.close(c)
+	cut, current, quiet, err := c.ended(c.readToEnd(t.o.CloseTimeout))
+	// Not Close of TLS, which would wait for close_notify to be sent.
+	c.lower.Close()
+	t.mu.Lock()
+	delete(t.open, c)
+	t.mu.Unlock()
 	switch {
 	case quiet:
 	case err == nil:
 		t.events <- Event{Kind: Confirmed, Cut: cut}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		t.events <- Event{Kind: Failed, Err: fmt.Errorf("%s: no end of stream %v after the half-close", t.o.Address, closeTimeout)}
+	case !current:
+		t.events <- Event{Kind: NextFailed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
 	default:
 		t.events <- Event{Kind: Failed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
 	}
-}
-
-func (t *TCP) close(c *conn) {
-	c.Conn.Close()
-	t.mu.Lock()
-	delete(t.open, c)
-	t.mu.Unlock()
 }
 
 // Send writes frames, which must be whole and end in NUL. It blocks while the
@@ -230,38 +200,34 @@ func (t *TCP) Send(ctx context.Context, frames []byte) error {
 // connection, if that is not open yet: NextReady or NextFailed follows, then
 // call it again. With last it needs no next connection, and Send is over.
 func (t *TCP) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
-	if t.current == nil {
+	c := t.current
+	if c == nil {
 		return false, net.ErrClosed
 	}
+	if last {
+		t.current = nil
+		return true, t.halfClose(c, id)
+	}
 	t.takeNext()
-	if t.next == nil && !last {
+	if t.next == nil || !t.next.makeCurrent() {
+		t.next = nil
 		t.openNext(ctx)
 		return false, nil
 	}
-	c := t.current
 	t.current, t.next = t.next, nil
-	return true, c.halfClose(id)
+	return true, t.halfClose(c, id)
 }
 
-// halfClose ends our direction of the stream. From now on the peer's EOF means
-// that it has read everything (Graylog rule R18).
-func (c *conn) halfClose(id uint64) error {
-	c.mu.Lock()
-	c.cut = id
-	err := c.broken
-	c.mu.Unlock()
-	if err != nil {
-		return err // it ended before; watch has reported a failure
+// halfClose ends our direction of the stream. It does not block: the alert that
+// TLS sends first may have to wait until the receiver reads.
+func (t *TCP) halfClose(c *conn, id uint64) error {
+	if err := c.beginClose(id, t.o.CloseTimeout); err != nil {
+		return fmt.Errorf("half-close to %s: %w", t.o.Address, err)
 	}
-	if err := c.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
-		return err
+	if c.tls {
+		t.wg.Go(c.endClose)
 	}
-	if tc, ok := c.Conn.(*tls.Conn); ok {
-		if err := tc.CloseWrite(); err != nil {
-			return err
-		}
-	}
-	return c.tcp.CloseWrite()
+	return nil
 }
 
 func (t *TCP) openNext(ctx context.Context) {
@@ -304,9 +270,9 @@ func (t *TCP) Abort() {
 		c.quiet = true
 		c.mu.Unlock()
 		if c.used {
-			c.tcp.SetLinger(0) // no use in delivering what will be sent again
+			c.lower.SetLinger(0) // no use in delivering what will be sent again
 		}
-		c.tcp.Close()
+		c.lower.Close()
 	}
 	t.mu.Unlock()
 	done := make(chan struct{})

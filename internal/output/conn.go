@@ -1,0 +1,200 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errEarlyEOF: a receiver that closes first has not necessarily read everything
+// (Graylog rule R16).
+var errEarlyEOF = errors.New("receiver closed the connection")
+
+// conn is a connection with the goroutine that reads it.
+type conn struct {
+	net.Conn // lower, or TLS on it
+	lower    *lowerConn
+	tls      bool
+	used     bool // something was sent; owned by the line
+
+	mu      sync.Mutex
+	current bool   // guarded by mu: it was written to, or is the one to write to
+	cut     uint64 // guarded by mu: the cut that the half-close belongs to, 0 before
+	quiet   bool   // guarded by mu: closed by us, nothing to report
+	broken  error  // guarded by mu: why no more may be written
+}
+
+// lowerConn lets TLS take its time to say close_notify: crypto/tls gives it 5
+// seconds, less than a receiver may pause. What ends a wait that is too long is
+// the goroutine that reads.
+type lowerConn struct {
+	*net.TCPConn
+	closing atomic.Bool
+}
+
+func (c *lowerConn) SetWriteDeadline(t time.Time) error {
+	if c.closing.Load() {
+		return nil
+	}
+	return c.TCPConn.SetWriteDeadline(t)
+}
+
+// makeCurrent says that c will be written to, and reports false if it broke before.
+func (c *conn) makeCurrent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current = c.broken == nil
+	return c.current
+}
+
+// fail ends c because of err, which its reader then reports.
+func (c *conn) fail(err error) {
+	c.mu.Lock()
+	if c.broken == nil {
+		c.broken = err
+	}
+	c.mu.Unlock()
+	c.lower.Close()
+}
+
+// beginClose makes c wait for the peer's EOF: from now on it means that the peer
+// has read everything (Graylog rule R18). It returns an error if the peer was
+// first. endClose must follow.
+func (c *conn) beginClose(id uint64, timeout time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return c.broken
+	}
+	// The reader may not have run yet: ask the kernel what has come in.
+	if s, err := c.socket(); err != nil {
+		return err
+	} else if s.state != stateEstablished {
+		return errEarlyEOF
+	}
+	if err := c.SetReadDeadline(time.Now().Add(timeout / closeLooks)); err != nil {
+		return err
+	}
+	c.cut = id
+	if c.tls {
+		return nil
+	}
+	// Under mu: the reader must not judge an EOF in between.
+	return c.lower.CloseWrite()
+}
+
+// endClose says close_notify, then FIN. It can block while the receiver does not read.
+func (c *conn) endClose() {
+	c.lower.closing.Store(true)
+	if err := c.lower.TCPConn.SetWriteDeadline(time.Time{}); err != nil {
+		c.fail(err)
+		return
+	}
+	err := c.Conn.(interface{ CloseWrite() error }).CloseWrite()
+	if err == nil {
+		err = c.lower.CloseWrite()
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ENOTCONN) {
+		c.fail(err) // else the peer has closed, and the reader knows how
+	}
+}
+
+// closeLooks is how often the reader looks for progress in the time-out after
+// the half-close.
+const closeLooks = 6
+
+// readToEnd reads c until it ends. A GELF receiver sends nothing; what matters
+// is when and how the stream ends. After the half-close it gives up when nothing
+// was acknowledged for the time-out: a slow receiver must not be taken for a
+// dead one, or what is sent again makes it slower still.
+func (c *conn) readToEnd(timeout time.Duration) error {
+	var b [512]byte
+	unacked, looks := math.MaxInt, 0
+	for {
+		_, err := c.Read(b[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s, infoErr := c.socket()
+			if looks++; s.unacked != unacked {
+				unacked, looks = s.unacked, 1
+			}
+			if looks >= closeLooks || infoErr != nil {
+				return fmt.Errorf("no end of stream and no progress for %v after the half-close: %w", timeout, err)
+			}
+			err = c.SetReadDeadline(time.Now().Add(timeout / closeLooks))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ended judges how reading ended: nil means that the cut, which it returns, is
+// confirmed.
+func (c *conn) ended(err error) (cut uint64, current, quiet bool, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.broken != nil:
+		err = c.broken
+	case !errors.Is(err, io.EOF):
+	case c.cut == 0 || c.crossed():
+		err = errEarlyEOF
+	default:
+		err = nil
+	}
+	c.broken = errors.Join(err, net.ErrClosed)
+	return c.cut, c.current, c.quiet, err
+}
+
+// crossed reports whether the peer's FIN was sent before it had ours: its
+// segment would have acknowledged ours. With TLS the order is that of the
+// close_notify alerts, which the kernel does not know.
+func (c *conn) crossed() bool {
+	if c.tls {
+		return false
+	}
+	s, err := c.socket()
+	return err != nil || s.err != 0 || s.state == stateLastAck || s.state == stateClosing
+}
+
+// States of a TCP socket (RFC 9293 section 3.3.2), numbered as in linux/tcp_states.h.
+const (
+	stateEstablished = 1
+	stateLastAck     = 9
+	stateClosing     = 11
+)
+
+// socketInfo is what the kernel knows of a connection.
+type socketInfo struct {
+	state   uint8
+	err     int // pending error, 0 for none
+	unacked int // bytes sent and not acknowledged, our FIN too
+}
+
+func (c *conn) socket() (s socketInfo, err error) {
+	raw, err := c.lower.SyscallConn()
+	if err != nil {
+		return s, err
+	}
+	ctl := raw.Control(func(fd uintptr) {
+		var info *unix.TCPInfo
+		if info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
+			return
+		}
+		s.state = info.State
+		if s.err, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+			return
+		}
+		s.unacked, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	})
+	return s, errors.Join(ctl, err)
+}
