@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -123,42 +124,64 @@ func (s *Source) Run(ctx context.Context) error {
 	return nil // a failure reaches the line by Next, behind the lines before it
 }
 
-// read splits the input into lines. A line longer than the limit is cut, its
-// rest counted.
+// read splits the input into lines at LF, and takes a CR before it away. A line
+// longer than the limit is cut, its rest counted.
 func (s *Source) read(wake int) error {
 	buf := make([]byte, readBytes)
-	var partial []byte
-	cut := 0
+	lines := splitter{max: s.o.MaxLineBytes, put: s.put}
 	for {
 		n, err := s.readSome(wake, buf)
-		b := buf[:n]
-		for len(b) > 0 {
-			end := bytes.IndexByte(b, '\n')
-			piece := b
-			if end >= 0 {
-				piece = b[:end]
-			}
-			keep := min(len(piece), s.o.MaxLineBytes-len(partial))
-			partial = append(partial, piece[:keep]...)
-			cut += len(piece) - keep
-			if end < 0 {
-				break
-			}
-			s.put(partial, cut)
-			partial, cut = partial[:0], 0
-			b = b[end+1:]
-		}
+		lines.add(buf[:n])
 		s.wake()
 		if err != nil {
-			if len(partial) > 0 {
-				s.put(partial, cut)
-			}
+			lines.end()
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
 		}
 	}
+}
+
+// splitter cuts a stream, which comes in pieces of any length, into lines.
+type splitter struct {
+	max  int
+	put  func(text []byte, cut int) // takes a line and the number of bytes left out
+	line []byte                     // begun; one byte more than max, which may be a CR
+	cut  int                        // bytes left out of it
+}
+
+func (l *splitter) add(b []byte) {
+	for {
+		piece, rest, ended := bytes.Cut(b, []byte{'\n'})
+		keep := min(len(piece), l.max+1-len(l.line))
+		l.line = append(l.line, piece[:keep]...)
+		l.cut += len(piece) - keep
+		if !ended {
+			return
+		}
+		l.flush()
+		b = rest
+	}
+}
+
+// end takes what has no line end as a line.
+func (l *splitter) end() {
+	if len(l.line) > 0 {
+		l.flush()
+	}
+}
+
+func (l *splitter) flush() {
+	text := l.line
+	if l.cut == 0 {
+		text = bytes.TrimSuffix(text, []byte{'\r'})
+	}
+	if over := len(text) - l.max; over > 0 {
+		text, l.cut = text[:l.max], l.cut+over
+	}
+	l.put(text, l.cut)
+	l.line, l.cut = l.line[:0], 0
 }
 
 // readSome reads at least one byte, unless the input ends or the source is stopped.
@@ -195,7 +218,6 @@ func (s *Source) put(text []byte, cut int) {
 	if cut > 0 && s.o.OnCut != nil {
 		s.o.OnCut(cut)
 	}
-	text = bytes.TrimSuffix(text, []byte{'\r'})
 	size := len(text) + lineOverhead
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -253,36 +275,44 @@ func (s *Source) Position() (json.RawMessage, error) {
 	return json.Marshal(position{Line: s.next - 1})
 }
 
-// Rewind goes back to a position of this run.
+// Rewind goes back to a position of this run that is not before a committed one.
 func (s *Source) Rewind(raw json.RawMessage) error {
-	var p position
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return fmt.Errorf("stdin position: %w", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.Line+1 < s.first || p.Line >= s.next {
-		return fmt.Errorf("stdin position %d is outside of the window %d to %d", p.Line, s.first-1, s.next-1)
+	last, err := s.decode(raw)
+	if err != nil {
+		return err
 	}
-	s.next = p.Line + 1
+	s.next = last + 1
 	return nil
+}
+
+// decode returns the line of a position between the committed one and that of
+// the last line that was delivered. mu must be held.
+func (s *Source) decode(raw json.RawMessage) (uint64, error) {
+	var p position
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return 0, fmt.Errorf("stdin position: %w", err)
+	}
+	if p.Line < s.first-1 || p.Line >= s.next {
+		return 0, fmt.Errorf("stdin position %d is outside of the window %d to %d", p.Line, s.first-1, s.next-1)
+	}
+	return p.Line, nil
 }
 
 // Commit drops the lines up to a position from the window.
 func (s *Source) Commit(raw json.RawMessage) error {
-	var p position
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return fmt.Errorf("stdin position: %w", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(p.Line+1-s.first, uint64(len(s.lines)))
+	last, err := s.decode(raw)
+	if err != nil {
+		return err
+	}
+	n := last + 1 - s.first
 	for _, l := range s.lines[:n] {
 		s.bytes -= len(l.text) + lineOverhead
 	}
-	rest := copy(s.lines, s.lines[n:])
-	clear(s.lines[rest:])
-	s.lines = s.lines[:rest]
+	s.lines = slices.Delete(s.lines, 0, int(n))
 	s.first += n
 	s.space.Broadcast()
 	return nil
