@@ -67,7 +67,8 @@ func ParseCursor(s string) (Cursor, error) {
 	if s == "" {
 		return c, nil
 	}
-	seen := 0
+	const keys = "sibmtx"
+	seen := 0 // one bit for each of keys
 	for part := range strings.SplitSeq(s, ";") {
 		key, value, _ := strings.Cut(part, "=")
 		var err error
@@ -87,12 +88,13 @@ func ParseCursor(s string) (Cursor, error) {
 		default:
 			continue // later versions may add keys
 		}
-		if err != nil {
-			return Cursor{}, fmt.Errorf("%w: %q", ErrCursor, part)
+		bit := 1 << strings.Index(keys, key)
+		if err != nil || seen&bit != 0 {
+			return Cursor{}, fmt.Errorf("%w: %.64q", ErrCursor, part)
 		}
-		seen++
+		seen |= bit
 	}
-	if seen < 6 || c.IsZero() {
+	if seen != 1<<len(keys)-1 || c.IsZero() {
 		return Cursor{}, fmt.Errorf("%w: %.64q", ErrCursor, s)
 	}
 	return c, nil

@@ -3,28 +3,55 @@ package journaltest
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 )
 
-// Variant is a format of journal files that systemd-journal-remote can be told to write.
+// converter makes journal files of the export format. It has no name in PATH.
+const converter = "/lib/systemd/systemd-journal-remote"
+
+// Variant is a format of journal files.
 type Variant struct {
 	Name     string
 	Compact  bool
 	Keyed    bool
-	Compress bool // zstd
+	Compress string // "", "zstd", "lz4" or "xz"
 }
 
 // Variants are all combinations that matter to a reader.
 func Variants() []Variant {
 	return []Variant{
-		{Name: "regular-zstd", Keyed: true, Compress: true},
-		{Name: "compact-zstd", Compact: true, Keyed: true, Compress: true},
+		{Name: "regular-zstd", Keyed: true, Compress: "zstd"},
+		{Name: "compact-zstd", Compact: true, Keyed: true, Compress: "zstd"},
 		{Name: "regular-plain", Keyed: true},
 		{Name: "compact-plain", Compact: true, Keyed: true},
-		{Name: "unkeyed-zstd", Compress: true},
+		{Name: "unkeyed-zstd", Compress: "zstd"},
+		{Name: "regular-lz4", Keyed: true, Compress: "lz4"},
+		{Name: "compact-lz4", Compact: true, Keyed: true, Compress: "lz4"},
+		{Name: "regular-xz", Keyed: true, Compress: "xz"},
+		{Name: "compact-xz", Compact: true, Keyed: true, Compress: "xz"},
+	}
+}
+
+// Default is the variant that Debian 12's journald writes.
+func Default() Variant {
+	return Variant{Name: "compact-zstd", Compact: true, Keyed: true, Compress: "zstd"}
+}
+
+// Need ends the test if systemd's tools are missing: as a failure if CI=true,
+// else by skipping it with one line.
+func Need(tb testing.TB) {
+	tb.Helper()
+	for _, name := range []string{"journalctl", converter} {
+		if _, err := exec.LookPath(name); err != nil {
+			line := fmt.Sprintf("needs %s (packages systemd and systemd-journal-remote): %v", name, err)
+			if os.Getenv("CI") == "true" {
+				tb.Fatal(line)
+			}
+			tb.Skip(line)
+		}
 	}
 }
 
@@ -32,26 +59,94 @@ func Variants() []Variant {
 // must end in .journal.
 func Write(tb testing.TB, path string, v Variant, export []byte) {
 	tb.Helper()
-	// The converter has no name of its own in PATH.
-	bin := "/lib/systemd/systemd-journal-remote"
-	cmd := exec.Command(bin, fmt.Sprintf("--compress=%t", v.Compress), "-o", path, "-")
-	cmd.Env = append(os.Environ(), "SYSTEMD_JOURNAL_COMPACT="+digit(v.Compact), "SYSTEMD_JOURNAL_KEYED_HASH="+digit(v.Keyed))
-	cmd.Stdin = bytes.NewReader(export)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		tb.Fatalf("%s (package systemd-journal-remote): %v\n%s", bin, err, out)
+	w := Start(tb, path, v)
+	w.Write(export)
+	w.Close()
+	if v.Compress == "lz4" || v.Compress == "xz" {
+		Recompress(tb, path, v.Compress)
 	}
 }
 
-// Export returns what `journalctl -o export --all` prints for the file.
-func Export(tb testing.TB, path string) []byte {
+// Writer appends to one journal file as journald does, entry by entry.
+type Writer struct {
+	tb     testing.TB
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	stderr bytes.Buffer
+}
+
+// Start begins the journal file path. lz4 and xz are left out: the process cannot
+// write them. Close ends it.
+func Start(tb testing.TB, path string, v Variant) *Writer {
 	tb.Helper()
-	cmd := exec.Command("journalctl", "--file", path, "-o", "export", "--all", "--no-pager")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	Need(tb)
+	w := &Writer{tb: tb}
+	w.cmd = exec.Command(converter, fmt.Sprintf("--compress=%t", v.Compress == "zstd"), "-o", path, "-")
+	w.cmd.Env = append(os.Environ(), "SYSTEMD_JOURNAL_COMPACT="+digit(v.Compact), "SYSTEMD_JOURNAL_KEYED_HASH="+digit(v.Keyed))
+	w.cmd.Stderr = &w.stderr
+	var err error
+	if w.in, err = w.cmd.StdinPipe(); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(w.Close)
+	return w
+}
+
+// Write appends entries in the export format. They are in the file a little later.
+func (w *Writer) Write(export []byte) {
+	w.tb.Helper()
+	if _, err := w.in.Write(export); err != nil {
+		w.tb.Fatalf("write to %s: %v\n%s", converter, err, w.stderr.Bytes())
+	}
+}
+
+// Close returns after everything is in the file and the file is closed. It may
+// be called more than once.
+func (w *Writer) Close() {
+	w.tb.Helper()
+	if w.cmd.ProcessState != nil {
+		return
+	}
+	w.in.Close()
+	if err := w.cmd.Wait(); err != nil {
+		w.tb.Fatalf("%s: %v\n%s", converter, err, w.stderr.Bytes())
+	}
+}
+
+// Export returns what `journalctl -o export --all` prints for a file, or for all
+// files of a directory, in its order. More arguments are added.
+func Export(tb testing.TB, path string, args ...string) []byte {
+	tb.Helper()
+	out, err := TryExport(tb, path, args...)
 	if err != nil {
-		tb.Fatalf("journalctl --file %s: %v", filepath.Base(path), err)
+		tb.Fatal(err)
 	}
 	return out
+}
+
+// TryExport is Export for files that journalctl may refuse.
+func TryExport(tb testing.TB, path string, args ...string) ([]byte, error) {
+	tb.Helper()
+	Need(tb)
+	info, err := os.Stat(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	from := "--file"
+	if info.IsDir() {
+		from = "--directory"
+	}
+	cmd := exec.Command("journalctl", append([]string{from, path, "-o", "export", "--all", "--no-pager"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("journalctl %s: %w: %s", from, err, stderr.Bytes())
+	}
+	return out, nil
 }
 
 func digit(b bool) string {

@@ -1,0 +1,24 @@
+package journal
+
+// Reader returns what s reads from, for tests that look at whole entries.
+func (s *Source) Reader() *Reader { return s.r }
+
+// OpenFiles returns how many files r holds open.
+func (r *Reader) OpenFiles() int {
+	n := 0
+	for _, f := range r.files {
+		if f.f != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Limits for tests of what is just inside and just outside.
+const MaxEntryBytes = maxEntryBytes
+
+// Look makes r look at its directories and files now.
+func (r *Reader) Look() {
+	r.rescan = true
+	r.look()
+}
