@@ -35,14 +35,36 @@ func Listen(address string) (net.Listener, error) {
 		}
 		return l, err
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen unix %s: %w (another instance answers there)", path, syscall.EADDRINUSE)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("replace the socket: %w", err)
+	if err := removeStale(path); err != nil {
+		return nil, err
 	}
 	return net.Listen("unix", path)
+}
+
+// removeStale removes a socket that nobody listens on, and nothing else.
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("replace the socket: %w", err)
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("listen unix %s: a file that is not a socket is there", path)
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("listen unix %s: %w (another instance answers there)", path, syscall.EADDRINUSE)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("replace the socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("replace the socket: %w", err)
+	}
+	return nil
 }
 
 // Serve answers /metrics, /healthz and /readyz on l until ctx is done, and

@@ -12,8 +12,10 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Log formats.
@@ -67,8 +69,9 @@ type output struct {
 func newJournalHandler(w io.Writer, level slog.Level) *journalHandler {
 	o := &output{w: w}
 	text := slog.NewTextHandler(&o.buf, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-			return slog.Attr{}
+		_, isLevel := a.Value.Any().(slog.Level)
+		if len(groups) == 0 && (a.Key == slog.LevelKey && isLevel || a.Key == slog.MessageKey && a.Value.String() == "") {
+			return slog.Attr{} // the record's own; attributes may have the same names
 		}
 		return a
 	}})
@@ -81,15 +84,20 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 	h.out.buf.Reset()
-	fmt.Fprintf(&h.out.buf, "<%d>%s", priority(r.Level), r.Message)
-	message := h.out.buf.Len()
+	message := r.Message
+	if strings.ContainsAny(message, "\r\n") {
+		message = strconv.Quote(message) // journald takes each line for an entry
+	}
+	fmt.Fprintf(&h.out.buf, "<%d>%s", priority(r.Level), message)
+	end := h.out.buf.Len()
 	h.out.buf.WriteByte(' ')
+	r.Time, r.Message = time.Time{}, ""
 	if err := h.text.Handle(ctx, r); err != nil {
 		return err
 	}
 	b := h.out.buf.Bytes()
-	if len(b) == message+2 { // no attributes: only the blank and the line end
-		b = append(b[:message], '\n')
+	if len(b) == end+2 { // no attributes: only the blank and the line end
+		b = append(b[:end], '\n')
 	}
 	_, err := h.out.w.Write(b)
 	return err
