@@ -22,3 +22,15 @@ func (r *Reader) Look() {
 	r.rescan = true
 	r.look()
 }
+
+// HeldBytes returns how much memory r holds for reading files.
+func (r *Reader) HeldBytes() int {
+	n := 0
+	for _, f := range r.files {
+		n += cap(f.forward.buf) + cap(f.array.buf) + 8*cap(f.array.slots)
+		for _, w := range f.back {
+			n += cap(w.buf)
+		}
+	}
+	return n
+}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"sidecar/internal/journal"
@@ -320,15 +319,4 @@ func (w *tiny) fill(name string, n int) *tiny {
 // archivedName is a name as journald gives it to a rotated file.
 func archivedName(dir, name string, id byte) string {
 	return filepath.Join(dir, fmt.Sprintf("%s@%032x-%016x-%016x.journal", name, id, 1, baseUsec))
-}
-
-// once makes something expensive once for all tests that want it.
-type once[T any] struct {
-	sync.Once
-	v T
-}
-
-func (o *once[T]) get(f func() T) T {
-	o.Do(func() { o.v = f() })
-	return o.v
 }

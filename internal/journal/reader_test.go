@@ -15,9 +15,9 @@ import (
 func TestReadsAsJournalctl(t *testing.T) {
 	for _, v := range journaltest.Variants() {
 		t.Run(v.Name, func(t *testing.T) {
-			n := 2000
+			n := 1000
 			if v.Compress == "xz" {
-				n = 150 // slow to make
+				n = 100 // slow to make
 			}
 			dir := t.TempDir()
 			path := filepath.Join(dir, "x.journal")

@@ -100,7 +100,7 @@ type values struct {
 	slots   []cacheSlot
 	names   map[string]Name
 	scratch []byte // the values of the current entry that are not in the cache
-	full    bool   // the current entry has reached maxEntryBytes
+	full    bool   // a value of the current entry was too large: unpack no more of it
 	zstd    *zstd.Decoder
 }
 
@@ -153,22 +153,22 @@ func (v *values) load(j *file, off uint64) (field Field, shared bool, err error)
 	if off < j.size || off%8 != 0 {
 		return Field{}, false, fmt.Errorf("%w: value offset %d", errCorrupt, off)
 	}
-	if v.full {
-		return Field{}, false, errTooLarge
-	}
 	b, err := j.view(j.f, off, payload)
 	if err != nil {
 		return Field{}, false, err
 	}
 	kind, flags, size := b[0], b[1], le64(b[8:])
 	shared = le64(b[56:]) > 1
-	if kind != objectData || size <= payload || size-payload > maxEntryBytes {
+	from := len(v.scratch)
+	switch {
+	case kind != objectData || size <= payload:
 		return Field{}, false, fmt.Errorf("%w: no value at %d", errCorrupt, off)
+	case size-payload > maxEntryBytes-uint64(from), flags != 0 && v.full:
+		return Field{}, false, errTooLarge
 	}
 	if b, err = j.view(j.f, off, size); err != nil {
 		return Field{}, false, err
 	}
-	from := len(v.scratch)
 	grown, err := v.appendPayload(v.scratch, flags, b[payload:])
 	if err == nil && len(grown) > maxEntryBytes {
 		err = errTooLarge
