@@ -33,6 +33,7 @@ type file struct {
 	index uint64 // index of the next entry to load; head, if any, is index-1
 	array arrayCursor
 	windows
+	small [headerBytes]byte // for reads outside of the windows
 
 	head       stamp
 	headOffset uint64
@@ -149,14 +150,14 @@ func (a *arrayCursor) release() { a.slots, a.pos, a.buf = nil, 0, nil }
 // is cut off, is errCorrupt: journald has emptied the file.
 func (j *file) refresh() (bool, error) {
 	j.waiting = false
-	var b [nEntriesBytes]byte
-	if _, err := j.f.ReadAt(b[:], nEntriesOffset); err != nil {
+	b := j.small[:nEntriesBytes]
+	if _, err := j.f.ReadAt(b, nEntriesOffset); err != nil {
 		if errors.Is(err, io.EOF) {
 			return false, fmt.Errorf("%w: the file was emptied", errCorrupt)
 		}
 		return false, err
 	}
-	n := le64(b[:])
+	n := le64(b)
 	switch {
 	case n < j.n:
 		return false, fmt.Errorf("%w: %d entries where there were %d", errCorrupt, n, j.n)
@@ -175,11 +176,11 @@ func (j *file) refresh() (bool, error) {
 }
 
 func (j *file) rereadHeader() error {
-	var b [headerBytes]byte
-	if _, err := j.f.ReadAt(b[:], 0); err != nil {
+	b := j.small[:headerBytes]
+	if _, err := j.f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	h, err := parseHeader(b[:])
+	h, err := parseHeader(b)
 	if err != nil {
 		return err
 	}
@@ -317,8 +318,8 @@ func (j *file) nextArray() error {
 
 // arrayHeader returns the link and the capacity of the entry array at off.
 func (j *file) arrayHeader(off uint64) (next, items uint64, err error) {
-	var b [arrayItems]byte
-	if _, err := j.f.ReadAt(b[:], int64(off)); err != nil {
+	b := j.small[:arrayItems]
+	if _, err := j.f.ReadAt(b, int64(off)); err != nil {
 		return 0, 0, fmt.Errorf("%w: entry array at %d: %v", errCorrupt, off, err)
 	}
 	size := le64(b[8:])

@@ -55,15 +55,15 @@ func (j *file) seek(after func(stamp) bool) error {
 func (j *file) probe(arrays []arrayPart, i, end uint64) (stamp, uint64, error) {
 	for _, a := range arrays {
 		for i = max(i, a.first); i < min(end, a.end()); i++ {
-			var b [8]byte
-			_, err := j.f.ReadAt(b[:j.itemBytes()], int64(a.off+(i-a.first)*j.itemBytes()))
+			b := j.small[:j.itemBytes()]
+			_, err := j.f.ReadAt(b, int64(a.off+(i-a.first)*j.itemBytes()))
 			if errors.Is(err, io.EOF) {
 				continue // the file was cut off since
 			}
 			if err != nil {
 				return stamp{}, 0, err
 			}
-			off := j.item(b[:], 0)
+			off := j.item(b, 0)
 			j.span, j.floor = entryItems, off // no more than its head
 			err = j.readHead(off)
 			if err == nil {

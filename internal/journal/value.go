@@ -85,8 +85,9 @@ func (f Field) Value() []byte { return f.Data[f.NameBytes+1:] }
 // entry to entry. The cache maps such an offset to its field, so that an entry
 // costs about two reads of objects.
 const (
-	cacheBits     = 15
-	maxCacheBytes = 256 // larger values are not kept: bounds the cache at 8 MiB of values
+	cacheBits      = 15
+	maxCachedValue = 4 << 10 // in bytes; larger values are not kept
+	maxCacheBytes  = 8 << 20 // of all values; then the cache starts afresh
 )
 
 type cacheSlot struct {
@@ -98,6 +99,7 @@ type cacheSlot struct {
 // values reads DATA objects through the cache, for all files of a Reader.
 type values struct {
 	slots   []cacheSlot
+	cached  int // bytes of values in slots
 	names   map[string]Name
 	scratch []byte // the values of the current entry that are not in the cache
 	full    bool   // a value of the current entry was too large: unpack no more of it
@@ -135,12 +137,21 @@ func (v *values) read(j *file, off uint64) (Field, error) {
 		return slot.field, nil
 	}
 	field, shared, err := v.load(j, off)
-	if err == nil && shared && len(field.Data) <= maxCacheBytes {
+	if err == nil && shared && len(field.Data) <= maxCachedValue {
 		// A new copy, never the slot's old memory: the current entry may refer to it.
 		field.Data = bytes.Clone(field.Data)
-		*slot = cacheSlot{off: off, serial: j.serial, field: field}
+		v.keep(slot, cacheSlot{off: off, serial: j.serial, field: field})
 	}
 	return field, err
+}
+
+func (v *values) keep(slot *cacheSlot, value cacheSlot) {
+	v.cached += len(value.field.Data) - len(slot.field.Data)
+	if v.cached > maxCacheBytes {
+		clear(v.slots)
+		v.cached = len(value.field.Data)
+	}
+	*slot = value
 }
 
 // load reads the DATA object at off into scratch. shared means that several
