@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -165,7 +166,7 @@ func (c *Config) check(e *settings.Effective) error {
 			bad("output.url", "%v", err)
 		}
 	}
-	if _, _, err := net.SplitHostPort(c.Metrics.Listen); err != nil && c.Metrics.Listen != "" && !strings.HasPrefix(c.Metrics.Listen, "unix:/") {
+	if !isListenAddress(c.Metrics.Listen) {
 		bad("metrics.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Metrics.Listen)
 	}
 	if _, err := daemon.NewLogger(io.Discard, c.Log.Level, daemon.FormatText); err != nil {
@@ -175,6 +176,15 @@ func (c *Config) check(e *settings.Effective) error {
 		bad("log.format", "%v", err)
 	}
 	return errors.Join(append(errs, c.checkRanges(e)...)...)
+}
+
+// isListenAddress reports whether address is empty, host:port or unix:/path.
+func isListenAddress(address string) bool {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return filepath.IsAbs(path)
+	}
+	_, _, err := net.SplitHostPort(address)
+	return address == "" || err == nil
 }
 
 // checkRanges returns what is wrong with numbers, sizes and durations.

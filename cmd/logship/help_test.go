@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"sidecar/internal/gelf/gelftest"
+)
+
+// commands returns the root and every verb.
+func commands() []*cobra.Command {
+	root := newRoot(nil)
+	return append(root.Commands(), root)
+}
+
+func TestHelpSaysWhatThereIs(t *testing.T) {
+	for _, cmd := range commands() {
+		t.Run(cmd.Name(), func(t *testing.T) {
+			if cmd.Short == "" || cmd.Long == "" && cmd.Name() != "version" {
+				t.Errorf("no description")
+			}
+			if cmd.Example == "" && cmd.Name() != "version" {
+				t.Errorf("no example")
+			}
+			for line := range strings.SplitSeq(cmd.Long, "\n") {
+				if len(line) > 100 {
+					t.Errorf("a line of %d bytes does not fit a terminal: %s", len(line), line)
+				}
+			}
+			cmd.Flags().VisitAll(func(f *pflag.Flag) {
+				if len(strings.Fields(f.Usage)) < 2 {
+					t.Errorf("--%s: %q explains nothing", f.Name, f.Usage)
+				}
+			})
+			var out strings.Builder
+			if code := run([]string{"help", cmd.Name()}, nil, &out, &out); cmd.HasParent() && code != exitOK {
+				t.Errorf("help ends with %d: %s", code, &out)
+			}
+		})
+	}
+}
+
+// TestHelpExamples runs every example of the help texts.
+func TestHelpExamples(t *testing.T) {
+	// Examples of what goes on until it is stopped, and what they print when they
+	// work; all others end by themselves.
+	services := map[string]string{
+		"logship run --config logship.toml":                                                                    `msg=ship `,
+		"logship receive --tcp 127.0.0.1:12201":                                                                `listening for GELF on tcp`,
+		"logship receive --tcp 127.0.0.1:12201 --file messages.jsonl --quiet":                                  `listening for GELF on tcp`,
+		"logship receive --tcp 127.0.0.1:12201 --udp 127.0.0.1:12201 --http 127.0.0.1:12202 --json --count 10": `listening for GELF on http`,
+	}
+	journalDir := writeJournal(t)
+	seen := map[string]bool{}
+	for _, cmd := range commands() {
+		for example := range strings.Lines(cmd.Example) {
+			example = strings.TrimSpace(example)
+			t.Run(example, func(t *testing.T) {
+				ready, isService := services[example]
+				runExample(t, example, journalDir, isService, ready)
+			})
+			seen[example] = true
+		}
+	}
+	for example := range services {
+		if !seen[example] {
+			t.Errorf("no help text has the example %q", example)
+		}
+	}
+}
+
+// runExample runs one example in a directory with what the examples name.
+func runExample(t *testing.T, example, journalDir string, isService bool, ready string) {
+	input := gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0"}).Addr("tcp")
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"logship.toml": fmt.Sprintf("output.url = \"gelf+tcp://%s\"\ninput.journald.directory = %q\nstate.dir = \"state\"\nmetrics.listen = \"127.0.0.1:0\"\n", input, journalDir),
+		"app.log":      "_jsonrc:{\"level\":\"info\",\"message\":\"hi\"}\nplain\n",
+		"bin/app":      "#!/bin/sh\ncat app.log\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The ports of the examples may be taken on the machine of the test.
+	example = strings.ReplaceAll(example, "gelf+tcp://127.0.0.1:12201", "gelf+tcp://"+input)
+	example = regexp.MustCompile(`127\.0\.0\.1:1220[12]`).ReplaceAllString(example, "127.0.0.1:0")
+	if isService {
+		example = "exec " + example // the exit code is then that of logship
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", example)
+	output := newLines()
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0",
+		"LOGSHIP_OUTPUT__URL=gelf+tcp://"+input, "LOGSHIP_INPUT__JOURNALD__DIRECTORY="+journalDir, "LOGSHIP_STATE__DIR=state")
+	// As from a terminal, the shell and what it runs get the signal.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if isService {
+		if output.await(regexp.MustCompile(ready)) == nil {
+			t.Errorf("no line like %q", ready)
+		}
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+	if len(output.String()) == 0 {
+		t.Error("it prints nothing")
+	}
+}
+
+// TestRunSurvivesItsLog: a write to a log that nobody reads must not end what
+// still has lines to ship.
+func TestRunSurvivesItsLog(t *testing.T) {
+	log := gelftest.NewLog()
+	input := gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: log.Add}).Addr("tcp")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	cmd := exec.CommandContext(t.Context(), "logship", "run", "--stdin", "--set", "output.url=gelf+tcp://"+input, "--set", "metrics.listen=")
+	cmd.Dir, cmd.Stderr = t.TempDir(), w
+	cmd.Stdin = strings.NewReader("one\ntwo\n")
+	if err := cmd.Run(); err != nil {
+		t.Errorf("run ended with %v", err)
+	}
+	if n := len(log.Messages()); n != 2 {
+		t.Errorf("%d messages arrived, want 2", n)
+	}
+}
