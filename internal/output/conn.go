@@ -155,15 +155,23 @@ func (c *conn) ended(err error) (cut uint64, current, quiet bool, _ error) {
 	return c.cut, c.current, c.quiet, err
 }
 
-// crossed reports whether the peer's FIN was sent before it had ours: its
-// segment would have acknowledged ours. With TLS the order is that of the
-// close_notify alerts, which the kernel does not know.
+// crossed reports whether the peer's FIN was sent before it had ours (its
+// segment would have acknowledged ours), or a reset came behind it. With TLS the
+// order is that of the close_notify alerts, which the kernel does not know.
 func (c *conn) crossed() bool {
 	if c.tls {
 		return false
 	}
-	s, err := c.socket()
-	return err != nil || s.err != 0 || s.state == stateLastAck || s.state == stateClosing
+	var s socketInfo
+	var pending int
+	err := c.control(func(fd int) (err error) {
+		if s, err = socket(fd); err == nil {
+			// This takes the error away from Read, so it is asked for at the end only.
+			pending, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		}
+		return err
+	})
+	return err != nil || pending != 0 || s.state == stateLastAck || s.state == stateClosing
 }
 
 // States of a TCP socket (RFC 9293 section 3.3.2), numbered as in linux/tcp_states.h.
@@ -176,25 +184,32 @@ const (
 // socketInfo is what the kernel knows of a connection.
 type socketInfo struct {
 	state   uint8
-	err     int // pending error, 0 for none
 	unacked int // bytes sent and not acknowledged, our FIN too
 }
 
 func (c *conn) socket() (s socketInfo, err error) {
-	raw, err := c.lower.SyscallConn()
+	err = c.control(func(fd int) (err error) {
+		s, err = socket(fd)
+		return err
+	})
+	return s, err
+}
+
+func socket(fd int) (s socketInfo, err error) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return s, err
 	}
-	ctl := raw.Control(func(fd uintptr) {
-		var info *unix.TCPInfo
-		if info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
-			return
-		}
-		s.state = info.State
-		if s.err, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
-			return
-		}
-		s.unacked, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-	})
-	return s, errors.Join(ctl, err)
+	s.state = info.State
+	s.unacked, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	return s, err
+}
+
+func (c *conn) control(f func(fd int) error) error {
+	raw, err := c.lower.SyscallConn()
+	if err != nil {
+		return err
+	}
+	ctl := raw.Control(func(fd uintptr) { err = f(int(fd)) })
+	return errors.Join(ctl, err)
 }

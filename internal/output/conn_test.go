@@ -99,3 +99,22 @@ func TestTLSMayTakeItsTimeToClose(t *testing.T) {
 		t.Errorf("write: %v", err)
 	}
 }
+
+// Looking for progress must not take the reset away from the reader.
+func TestLookingDoesNotHideAReset(t *testing.T) {
+	c, peer := pair(t)
+	if err := c.beginClose(1, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	peer.Close()
+	awaitFIN(t, c)
+	if _, err := c.socket(); err != nil {
+		t.Fatal(err)
+	}
+	if cut, _, _, err := c.ended(c.readToEnd(time.Minute)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("cut %d: got %v", cut, err)
+	}
+}
