@@ -5,22 +5,23 @@ import (
 	"time"
 )
 
-// Back-off between connection attempts: equal jitter, so that a fleet whose
-// receiver comes back does not knock all at once, and is back within seconds.
-const (
-	backoffBase = 500 * time.Millisecond
-	backoffCap  = 5 * time.Second
-)
-
-// backoff counts attempts since the last confirmation.
-type backoff struct{ failures int }
+// backoff is the time between attempts to connect: equal jitter, so that a fleet
+// whose receiver comes back does not knock all at once, and is back within
+// seconds. It counts attempts since the last confirmation.
+type backoff struct {
+	base, cap time.Duration
+	failures  int
+}
 
 // next returns how long to wait before the next attempt: half of a delay that
 // doubles up to the cap, and a random part of the other half.
 func (b *backoff) next() time.Duration {
-	d := backoffCap
-	if b.failures < 4 {
-		d = min(backoffCap, backoffBase<<b.failures)
+	d := b.base
+	for range b.failures {
+		if d *= 2; d >= b.cap {
+			d = b.cap
+			break
+		}
 	}
 	b.failures++
 	return d/2 + rand.N(d/2+1)

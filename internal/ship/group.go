@@ -36,8 +36,13 @@ func (g *group) start(run func(context.Context) error) {
 	})
 }
 
-// wait returns after all have ended, with the errors that failed did not deliver.
+// wait returns after all have ended, with the errors that nobody has received.
 func (g *group) wait() error {
 	g.wg.Wait()
+	select {
+	case err := <-g.failed:
+		g.errs = append(g.errs, err)
+	default:
+	}
 	return errors.Join(g.errs...)
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"sidecar/internal/gelf"
-	"sidecar/internal/output"
 	"sidecar/internal/parse"
 	"sidecar/internal/record"
 )
@@ -41,11 +40,13 @@ type Options struct {
 }
 
 // When frames are sent, and when a confirmation is asked for. The cut bounds
-// what is sent twice after a failure (design: 4 MiB or 5 s).
+// what is sent twice after a failure (Graylog rule R18: 4 MiB or 5 s).
 const (
-	batchBytes = 64 << 10
-	cutBytes   = 4 << 20
-	cutAge     = 5 * time.Second
+	batchBytes      = 64 << 10
+	defaultCutBytes = 4 << 20
+	defaultCutAge   = 5 * time.Second
+	backoffBase     = 500 * time.Millisecond
+	backoffCap      = 5 * time.Second
 )
 
 // ErrUnconfirmed means that Run was told to stop before everything that cannot
@@ -55,13 +56,16 @@ var ErrUnconfirmed = errors.New("not everything was confirmed by the receiver")
 // Line is the pipeline. Everything in it is owned by Run, but for metrics.
 type Line struct {
 	Options
+	cutBytes int64         // immutable after New
+	cutAge   time.Duration // immutable after New
 
 	committed   State     // confirmed; what Rewind goes back to
 	saved       bool      // committed is on disk
 	savedAt     time.Time // the last save or attempt
 	saveFailing bool      // the last attempt failed
 	seq         uint64    // of the last message read
-	maxSeq      uint64    // the highest that was ever sent: below it is a re-send
+	read        uint64    // entries read, without those read again
+	maxRead     uint64    // the most that were ever read: below it is a re-send
 	backoff     backoff   // between connection attempts
 	failing     *outage   // nil while the output works
 	cutID       uint64    // of the last cut
@@ -73,7 +77,9 @@ type Line struct {
 	recs        []record.Record
 	bytes       int64     // sent since the last cut
 	first       time.Time // when the first of them was sent
-	ended       []bool    // sources that returned io.EOF
+	ended       []bool    // sources that returned io.EOF or an error
+	readErr     error     // of sources; the line ends when what is before it is confirmed
+	lagAt       time.Time // when the lag was last looked at
 }
 
 // cut is a position in the stream with what lies between it and the one before.
@@ -98,26 +104,39 @@ func New(o Options) *Line {
 	if o.SaveEvery == 0 {
 		o.SaveEvery = time.Second
 	}
-	return &Line{Options: o, ended: make([]bool, len(o.Sources))}
+	return &Line{Options: o, cutBytes: defaultCutBytes, cutAge: defaultCutAge,
+		backoff: backoff{base: backoffBase, cap: backoffCap}, ended: make([]bool, len(o.Sources))}
 }
 
 // Run ships until ctx is done or every source has ended and is confirmed. It
-// returns after everything that it started has ended. When ctx is done it stops
-// reading, sends what it has read, and waits for the confirmation, for at most
-// StopTimeout.
+// returns after everything that it started has ended. An error of a source ends
+// it too, after what was read before is confirmed.
+//
+// When ctx is done, the line sends what it has read and waits for the
+// confirmation, for at most StopTimeout. With a State it stops reading at once,
+// and what is not confirmed then is no error: it is sent at the next start.
+// Without one the sources stop taking in, and what they hold is sent too;
+// ErrUnconfirmed says that something of it was not confirmed in time.
 func (l *Line) Run(ctx context.Context) error {
 	if err := l.restore(); err != nil {
 		return err
 	}
-	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	group := newGroup(runCtx)
+	intake := ctx
+	if l.State != nil {
+		intake = context.WithoutCancel(ctx) // the line may be reading; it stops by itself
+	}
+	intake, cancel := context.WithCancel(intake)
+	group := newGroup(intake)
 	for _, s := range l.Sources {
 		group.start(s.Run)
 	}
-	err := l.sessions(ctx, group.failed)
+	work, stop := withGrace(ctx, l.StopTimeout)
+	err := l.sessions(ctx, work, group)
+	stop()
 	cancel()
 	err = errors.Join(err, group.wait())
 	l.Output.Abort()
+	l.Metrics.connected(false)
 	l.save(time.Now(), true)
 	return err
 }
@@ -139,7 +158,7 @@ func (l *Line) restore() error {
 		}
 	}
 	if saved != nil {
-		l.seq, l.maxSeq = saved.Seq, saved.Seq
+		l.seq = saved.Seq
 		for _, s := range l.Sources {
 			if position, ok := saved.Sources[s.Name()]; ok {
 				if err := s.Rewind(position); err != nil {
@@ -161,7 +180,7 @@ func (l *Line) restore() error {
 
 // position returns where the sources are.
 func (l *Line) position() (State, error) {
-	s := State{Version: stateVersion, Seq: l.seq, Sources: make(map[string]json.RawMessage, len(l.Sources))}
+	s := State{Version: stateVersion, Seq: l.seq, read: l.read, Sources: make(map[string]json.RawMessage, len(l.Sources))}
 	for _, source := range l.Sources {
 		p, err := source.Position()
 		if err != nil {
@@ -172,50 +191,13 @@ func (l *Line) position() (State, error) {
 	return s, nil
 }
 
-// sessions connects and ships, again after every failure, until the end.
-func (l *Line) sessions(ctx context.Context, sourceFailed <-chan error) error {
-	for {
-		err := l.connect(ctx)
-		if err == nil {
-			err = l.session(ctx, sourceFailed)
-		}
-		if err == nil || !isOutputFailure(err) {
-			return err
-		}
-		l.outputFailed(err)
-		l.Output.Abort()
-		if err := l.rewind(); err != nil {
-			return err
-		}
-		if done, err := l.pause(ctx, sourceFailed, l.backoff.next()); done {
-			return err
-		}
-	}
-}
-
-// outputFailure is an error that a new connection may mend.
-type outputFailure struct{ error }
-
-func (e outputFailure) Unwrap() error { return e.error }
-
-func isOutputFailure(err error) bool { return errors.As(err, new(outputFailure)) }
-
-func (l *Line) connect(ctx context.Context) error {
-	l.Metrics.setPhase(PhaseConnecting)
-	if err := l.Output.Connect(ctx); err != nil {
-		return outputFailure{err}
-	}
-	l.Metrics.connected(true)
-	return nil
-}
-
 // outputFailed logs the first failure of an outage; the rest is counted.
 func (l *Line) outputFailed(err error) {
 	l.Metrics.connected(false)
 	l.Metrics.failures.Add(1)
 	if l.failing == nil {
 		l.failing = &outage{since: time.Now()}
-		l.Log.Warn("output failed, will retry; unread entries stay in the journal", "err", err)
+		l.Log.Warn("output failed, will retry; what is not confirmed will be sent again", "err", err)
 	}
 	l.failing.failures++
 }
@@ -231,126 +213,14 @@ func (l *Line) outputWorks() {
 
 // rewind goes back to the last confirmed position.
 func (l *Line) rewind() error {
-	l.unsent, l.bytes, l.pending, l.cutDue = l.unsent[:0], 0, nil, false
-	l.seq = l.committed.Seq
+	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
+	l.seq, l.read = l.committed.Seq, l.committed.read
 	l.Metrics.rewind()
 	for i, s := range l.Sources {
 		l.ended[i] = false
 		if err := s.Rewind(l.committed.Sources[s.Name()]); err != nil {
 			return fmt.Errorf("rewind %s: %w", s.Name(), err)
 		}
-	}
-	return nil
-}
-
-// pause waits between two attempts and keeps the lag up to date. done means that
-// the line is to end: because of ctx, or of a source's error.
-func (l *Line) pause(ctx context.Context, sourceFailed <-chan error, d time.Duration) (done bool, err error) {
-	l.Metrics.setPhase(PhaseBackoff)
-	l.updateLag(time.Now())
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return false, nil
-	case err := <-sourceFailed:
-		return true, err
-	case <-ctx.Done():
-		if l.State == nil {
-			return true, ErrUnconfirmed
-		}
-		return true, nil // everything unconfirmed can be read again
-	}
-}
-
-// session ships over one chain of connections. nil means that the line has come
-// to its end and everything is confirmed.
-func (l *Line) session(ctx context.Context, sourceFailed <-chan error) error {
-	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	ending := false // no more reading: send, cut, wait
-	for {
-		select {
-		case <-ctx.Done():
-			if !ending {
-				ending = true
-				l.Metrics.setPhase(PhaseDraining)
-				time.AfterFunc(l.StopTimeout, stop)
-			}
-		default:
-		}
-		if err := l.handleEvents(); err != nil {
-			return err
-		}
-		busy := false
-		// While a cut waits for its confirmation nothing is sent: the receiver reads
-		// its connections side by side, and could take the first frames of the next
-		// one before the last of this one.
-		if l.pending == nil {
-			if !ending {
-				var err error
-				if busy, err = l.fill(); err != nil {
-					return err
-				}
-			}
-			if err := l.flush(work); err != nil {
-				return l.stopped(work, err)
-			}
-		}
-		last := ending || l.allEnded()
-		if err := l.cutIfDue(work, last); err != nil {
-			return l.stopped(work, err)
-		}
-		l.save(time.Now(), false)
-		if last && l.pending == nil {
-			return nil
-		}
-		if busy {
-			continue
-		}
-		if err := l.wait(ctx, work, sourceFailed, ending); err != nil {
-			return l.stopped(work, err)
-		}
-	}
-}
-
-// stopped turns the error of a stop that took too long into what it means.
-func (l *Line) stopped(work context.Context, err error) error {
-	if work.Err() == nil {
-		return err
-	}
-	if l.State == nil {
-		return ErrUnconfirmed
-	}
-	l.Log.Info("stopped before the receiver confirmed; the rest is sent at the next start")
-	return nil
-}
-
-// handleEvents takes what the output has to say without waiting.
-func (l *Line) handleEvents() error {
-	for {
-		select {
-		case e := <-l.Output.Events():
-			if err := l.handle(e); err != nil {
-				return err
-			}
-		default:
-			return nil
-		}
-	}
-}
-
-func (l *Line) handle(e output.Event) error {
-	switch e.Kind {
-	case output.Confirmed:
-		return l.confirmed(e.Cut)
-	case output.Failed:
-		return outputFailure{e.Err}
-	case output.NextFailed:
-		l.cutDue = false
-		l.cutAfter = time.Now().Add(l.backoff.next())
-		l.Log.Debug("next connection cannot be opened, stay on this one", "err", e.Err)
-	case output.NextReady:
 	}
 	return nil
 }
@@ -383,36 +253,52 @@ func (l *Line) commit(state State) error {
 	return nil
 }
 
+// fillEntries bounds one fill, for entries that become no message.
+const fillEntries = 10_000
+
 // fill reads entries until the batch is full or no source has more, and reports
-// whether the batch became full.
-func (l *Line) fill() (bool, error) {
+// whether there may be more at once. After an error of a source no more is read.
+func (l *Line) fill() bool {
 	l.Metrics.setPhase(PhaseReading)
+	for n := 0; n < fillEntries; n++ {
+		i, ok := l.next()
+		if !ok {
+			return false
+		}
+		l.append(l.Sources[i].Name(), &l.entry)
+		if len(l.unsent) >= batchBytes {
+			return true
+		}
+	}
+	return true
+}
+
+// next reads an entry of the first source that has one.
+func (l *Line) next() (source int, ok bool) {
 	for i, s := range l.Sources {
-		for !l.ended[i] {
-			ok, err := s.Next(&l.entry)
-			if errors.Is(err, io.EOF) {
-				l.ended[i] = true
-				break
-			}
-			if err != nil {
-				return false, fmt.Errorf("read %s: %w", s.Name(), err)
-			}
-			if !ok {
-				break
-			}
-			l.append(s.Name(), &l.entry)
-			if len(l.unsent) >= batchBytes {
-				return true, nil
+		if l.ended[i] || l.readErr != nil {
+			continue
+		}
+		ok, err := s.Next(&l.entry)
+		if ok && err == nil {
+			return i, true
+		}
+		if err != nil {
+			l.ended[i] = true
+			if !errors.Is(err, io.EOF) {
+				l.readErr = fmt.Errorf("read %s: %w", s.Name(), err)
 			}
 		}
 	}
-	return false, nil
+	return 0, false
 }
 
 // append parses e and appends its frames to the batch.
 func (l *Line) append(source string, e *record.Entry) {
 	unit := l.Metrics.unit(source, e.Unit)
-	resend := l.seq < l.maxSeq
+	resend := l.read < l.maxRead
+	l.read++
+	l.maxRead = max(l.maxRead, l.read)
 	l.recs = l.Parser.Parse(l.recs[:0], e)
 	for i := range l.recs {
 		r := &l.recs[i]
@@ -424,8 +310,12 @@ func (l *Line) append(source string, e *record.Entry) {
 		unit.degraded(r.Degraded)
 	}
 	unit.add(len(l.recs), resend)
-	l.maxSeq = max(l.maxSeq, l.seq)
+	if len(l.recs) > maxKeepRecords {
+		l.recs = nil // one line of many documents should not cost its memory for ever
+	}
 }
+
+const maxKeepRecords = 64
 
 // flush sends the batch.
 func (l *Line) flush(ctx context.Context) error {
@@ -451,8 +341,11 @@ func (l *Line) flush(ctx context.Context) error {
 // cutIfDue asks for a confirmation when enough was sent, long enough ago, or at
 // the end. One cut is pending at a time.
 func (l *Line) cutIfDue(ctx context.Context, last bool) error {
+	if l.cutDue && !last {
+		return nil
+	}
 	now := time.Now()
-	due := last || l.bytes >= cutBytes || now.Sub(l.first) >= cutAge
+	due := last || l.bytes >= l.cutBytes || now.Sub(l.first) >= l.cutAge
 	if l.pending != nil || !due || (!last && now.Before(l.cutAfter)) {
 		return nil
 	}
@@ -474,84 +367,13 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 	if !done {
 		return nil // NextReady comes; the cut is made then, with what was sent by then
 	}
-	l.pending = &cut{id: l.cutID, state: state, counts: l.Metrics.takeCounts(), bytes: l.bytes}
+	l.pending = &cut{id: l.cutID, state: state, counts: l.Metrics.cut(), bytes: l.bytes}
 	l.bytes = 0
 	return nil
 }
 
-func (l *Line) allEnded() bool {
-	for _, ended := range l.ended {
-		if !ended {
-			return false
-		}
-	}
-	return true
-}
-
-// wait blocks until there may be something to do.
-func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error, ending bool) error {
-	now := time.Now()
-	l.updateLag(now)
-	l.Metrics.setPhase(PhaseWaiting)
-	d := l.idle(now, ending)
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	stopping := ctx.Done()
-	if ending {
-		stopping = nil
-	}
-	ready, more := l.ready()
-	select {
-	case e := <-l.Output.Events():
-		return l.handle(e)
-	case err := <-sourceFailed:
-		return err
-	case <-stopping:
-	case <-work.Done():
-		return work.Err()
-	case <-ready:
-	case <-more:
-	case <-timer.C:
-	}
-	return nil
-}
-
-// idle returns how long to wait at most: for the sources' next look, the age of
-// the cut, the next save.
-func (l *Line) idle(now time.Time, ending bool) time.Duration {
-	d := 10 * time.Second
-	if !ending && l.pending == nil {
-		for i, s := range l.Sources {
-			if !l.ended[i] {
-				d = min(d, s.Idle(now))
-			}
-		}
-	}
-	if l.bytes > 0 && l.pending == nil && !l.cutDue {
-		d = min(d, max(l.first.Add(cutAge).Sub(now), l.cutAfter.Sub(now)))
-	}
-	if !l.saved {
-		d = min(d, l.savedAt.Add(l.SaveEvery).Sub(now))
-	}
-	return max(d, 0)
-}
-
-// ready returns the sources' wake-up channels. A line has the journal, or stdin,
-// or both.
-func (l *Line) ready() (a, b <-chan struct{}) {
-	for i, s := range l.Sources {
-		switch {
-		case l.ended[i]:
-		case a == nil:
-			a = s.Ready()
-		default:
-			b = s.Ready()
-		}
-	}
-	return a, b
-}
-
 func (l *Line) updateLag(now time.Time) {
+	l.lagAt = now
 	for _, s := range l.Sources {
 		entries, age := s.Lag(now)
 		l.Metrics.setLag(s.Name(), entries, age)

@@ -54,13 +54,11 @@ type Metrics struct {
 	sentBytes, confirmedBytes, failures, saveFailures, cuts atomic.Uint64
 	connections, lastConfirm                                atomic.Int64
 
-	mu      sync.Mutex // guards the maps against Collect while the line adds to them
-	units   map[string]map[string]*unitStats
-	lags    map[string]*lagStats
-	gaps    map[string]*gapStats
-	last    *unitStats // of the last lookup
-	lastKey struct{ source, unit string }
-	count   int
+	mu    sync.Mutex // guards the maps against Collect while the line adds to them
+	units map[string]map[string]*unitStats
+	lags  map[string]*lagStats
+	gaps  map[string]*gapStats
+	count int // of units; owned by the line
 }
 
 type unitStats struct {
@@ -93,34 +91,27 @@ func NewMetrics(maxUnits int) *Metrics {
 // otherUnit is the label of units beyond the limit.
 const otherUnit = "_other"
 
-// unit returns the counters of a unit of a source.
+// unit returns the counters of a unit of a source. It allocates for a new one only.
 func (m *Metrics) unit(source string, unit []byte) *unitStats {
-	if m.last != nil && m.lastKey.source == source && m.lastKey.unit == string(unit) {
-		return m.last
+	units := m.units[source]
+	if u, ok := units[string(unit)]; ok {
+		return u
 	}
-	u, ok := m.units[source][string(unit)]
-	if !ok {
-		u = m.addUnit(source, string(unit))
+	if m.count >= m.maxUnits {
+		if u, ok := units[otherUnit]; ok {
+			return u
+		}
+		unit = []byte(otherUnit)
 	}
-	m.last, m.lastKey.source, m.lastKey.unit = u, source, string(unit)
-	return u
-}
-
-func (m *Metrics) addUnit(source, unit string) *unitStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.count >= m.maxUnits {
-		unit = otherUnit
+	if units == nil {
+		units = map[string]*unitStats{}
+		m.units[source] = units
 	}
-	if m.units[source] == nil {
-		m.units[source] = map[string]*unitStats{}
-	}
-	u, ok := m.units[source][unit]
-	if !ok {
-		u = new(unitStats)
-		m.units[source][unit] = u
-		m.count++
-	}
+	u := new(unitStats)
+	units[string(unit)] = u
+	m.count++
 	return u
 }
 
@@ -143,9 +134,14 @@ func (u *unitStats) degraded(d record.Degraded) {
 	}
 }
 
+// cut counts a cut and returns what it holds.
+func (m *Metrics) cut() []unitCount {
+	m.cuts.Add(1)
+	return m.takeCounts()
+}
+
 // takeCounts returns what was sent since the last cut and starts anew.
 func (m *Metrics) takeCounts() []unitCount {
-	m.cuts.Add(1)
 	var counts []unitCount
 	for _, units := range m.units {
 		for _, u := range units {

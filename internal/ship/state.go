@@ -20,6 +20,8 @@ type State struct {
 	Seq uint64 `json:"seq"`
 	// Sources maps a source's name to its position.
 	Sources map[string]json.RawMessage `json:"sources"`
+
+	read uint64 // Line.read at this position; of this process only
 }
 
 const (
@@ -80,19 +82,24 @@ func (d *StateDir) Load() (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the state: %w", err)
 	}
+	var v struct{ Version int }
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, d.setAside(path, err)
+	}
+	if v.Version > stateVersion {
+		return nil, fmt.Errorf("read the state: %s has version %d, this logship knows up to %d: install the newer one again", path, v.Version, stateVersion)
+	}
 	s := new(State)
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(s); err == nil && s.Version > stateVersion {
-		return nil, fmt.Errorf("read the state: %s has version %d, this logship knows up to %d: install the newer one again", path, s.Version, stateVersion)
-	} else if err == nil && s.Version == stateVersion {
-		return s, nil
-	} else if err == nil {
-		err = fmt.Errorf("version %d", s.Version)
-		return nil, d.setAside(path, err)
-	} else {
+	err = dec.Decode(s)
+	if err == nil && (v.Version < 1 || s.Sources == nil) {
+		err = errors.New("version or sources missing")
+	}
+	if err != nil {
 		return nil, d.setAside(path, err)
 	}
+	return s, nil
 }
 
 func (d *StateDir) setAside(path string, cause error) error {

@@ -1,0 +1,281 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sidecar/internal/output"
+)
+
+// withGrace returns a context that ends d after ctx does. stop releases it and
+// returns after what it started has ended.
+func withGrace(ctx context.Context, d time.Duration) (work context.Context, stop func()) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	unused := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-work.Done():
+		}
+	})
+	return work, func() {
+		cancel()
+		if !unused() {
+			<-ended
+		}
+	}
+}
+
+// sessions connects and ships, again after every failure, until the end: of the
+// sources, or of work after ctx. What can be read again is not worth a new
+// connection after ctx.
+func (l *Line) sessions(ctx, work context.Context, group *group) error {
+	patience := work
+	if l.State != nil {
+		patience = ctx
+	}
+	for {
+		err := l.connect(patience)
+		if err == nil {
+			err = l.session(ctx, work, group.failed)
+		}
+		if err == nil || !isOutputFailure(err) {
+			return err
+		}
+		if ctx.Err() != nil && l.State != nil {
+			return l.unfinished()
+		}
+		l.outputFailed(err)
+		l.Output.Abort()
+		if err := l.rewind(); err != nil {
+			return err
+		}
+		if err := l.pause(ctx, work, group.failed); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			continue
+		}
+		if l.State == nil {
+			group.wg.Wait() // their last entries are there now
+		}
+		if l.State != nil || work.Err() != nil || !l.waiting() {
+			return l.unfinished()
+		}
+	}
+}
+
+// outputFailure is an error that a new connection may mend.
+type outputFailure struct{ error }
+
+func (e outputFailure) Unwrap() error { return e.error }
+
+func isOutputFailure(err error) bool { return errors.As(err, new(outputFailure)) }
+
+func (l *Line) connect(ctx context.Context) error {
+	l.Metrics.setPhase(PhaseConnecting)
+	if err := l.Output.Connect(ctx); err != nil {
+		return outputFailure{err}
+	}
+	l.Metrics.connected(true)
+	return nil
+}
+
+// pause waits between two attempts and keeps the lag up to date. An error is
+// that of a source.
+func (l *Line) pause(ctx, work context.Context, sourceFailed <-chan error) error {
+	l.Metrics.setPhase(PhaseBackoff)
+	l.updateLag(time.Now())
+	timer := time.NewTimer(l.backoff.next())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case err := <-sourceFailed:
+		return err
+	case <-unless(ctx.Err() != nil, ctx.Done()):
+	case <-work.Done():
+	}
+	return nil
+}
+
+// unless returns c, or a channel that is never ready if skip is true.
+func unless(skip bool, c <-chan struct{}) <-chan struct{} {
+	if skip {
+		return nil
+	}
+	return c
+}
+
+// waiting reports whether a source has entries, after a rewind.
+func (l *Line) waiting() bool {
+	for _, s := range l.Sources {
+		if n, _ := s.Lag(time.Now()); n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// unfinished returns what it means to end after a rewind, or with entries that
+// are not confirmed.
+func (l *Line) unfinished() error {
+	if l.State != nil {
+		l.Log.Info("stopped before the receiver confirmed; the rest is sent at the next start")
+		return nil
+	}
+	if l.waiting() || l.bytes > 0 || l.pending != nil || len(l.unsent) > 0 {
+		return ErrUnconfirmed
+	}
+	return nil
+}
+
+// session ships over one chain of connections. nil means that the line has come
+// to its end.
+func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) error {
+	for {
+		if err := l.handleEvents(); err != nil {
+			return err
+		}
+		ending := ctx.Err() != nil
+		more := false
+		if !ending || l.State == nil {
+			more = l.fill()
+		}
+		if err := l.flush(work); err != nil {
+			return l.stopped(work, err)
+		}
+		last := ending && l.State != nil || l.readErr != nil || l.allEnded()
+		if err := l.cutIfDue(work, last); err != nil {
+			return l.stopped(work, err)
+		}
+		now := time.Now()
+		l.save(now, false)
+		if more && now.Sub(l.lagAt) >= time.Second {
+			l.updateLag(now)
+		}
+		if last && l.pending == nil {
+			return l.readErr
+		}
+		if more {
+			continue
+		}
+		if err := l.wait(ctx, work, sourceFailed); err != nil {
+			return l.stopped(work, err)
+		}
+	}
+}
+
+// stopped turns the error of a stop that took too long into what it means.
+func (l *Line) stopped(work context.Context, err error) error {
+	if work.Err() == nil {
+		return err
+	}
+	return l.unfinished()
+}
+
+// handleEvents takes what the output has to say without waiting.
+func (l *Line) handleEvents() error {
+	for {
+		select {
+		case e := <-l.Output.Events():
+			if err := l.handle(e); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+func (l *Line) handle(e output.Event) error {
+	switch e.Kind {
+	case output.Confirmed:
+		return l.confirmed(e.Cut)
+	case output.Failed:
+		return outputFailure{e.Err}
+	case output.NextFailed:
+		l.cutDue = false
+		l.cutAfter = time.Now().Add(l.backoff.next())
+		l.Log.Debug("next connection cannot be opened, stay on this one", "err", e.Err)
+	case output.NextReady:
+		l.cutDue = false // it will work now
+	}
+	return nil
+}
+
+// wait blocks until there may be something to do.
+func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error) error {
+	ending := ctx.Err() != nil
+	now := time.Now()
+	l.updateLag(now)
+	if ending {
+		l.Metrics.setPhase(PhaseDraining)
+	} else {
+		l.Metrics.setPhase(PhaseWaiting)
+	}
+	timer := time.NewTimer(l.idle(now, ending))
+	defer timer.Stop()
+	ready, more := l.ready()
+	select {
+	case e := <-l.Output.Events():
+		return l.handle(e)
+	case err := <-sourceFailed:
+		return err
+	case <-unless(ending, ctx.Done()):
+	case <-work.Done():
+		return work.Err()
+	case <-ready:
+	case <-more:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// idle returns how long to wait at most: for the sources' next look, the age of
+// the cut, the next save.
+func (l *Line) idle(now time.Time, ending bool) time.Duration {
+	d := 10 * time.Second
+	if !ending && l.pending == nil {
+		for i, s := range l.Sources {
+			if !l.ended[i] {
+				d = min(d, s.Idle(now))
+			}
+		}
+	}
+	if l.bytes > 0 && l.pending == nil && !l.cutDue {
+		d = min(d, max(l.first.Add(l.cutAge).Sub(now), l.cutAfter.Sub(now)))
+	}
+	if !l.saved {
+		d = min(d, l.savedAt.Add(l.SaveEvery).Sub(now))
+	}
+	return max(d, 0)
+}
+
+// ready returns the sources' wake-up channels. A line has the journal, or stdin,
+// or both.
+func (l *Line) ready() (a, b <-chan struct{}) {
+	for i, s := range l.Sources {
+		switch {
+		case l.ended[i]:
+		case a == nil:
+			a = s.Ready()
+		default:
+			b = s.Ready()
+		}
+	}
+	return a, b
+}
+
+func (l *Line) allEnded() bool {
+	for _, ended := range l.ended {
+		if !ended {
+			return false
+		}
+	}
+	return true
+}
