@@ -56,14 +56,10 @@ No state is kept then, and metrics are not served if another logship has the por
 			}
 			ctx, stop := untilSignal()
 			defer stop()
-			defer context.AfterFunc(ctx, func() {
-				stop() // before the log says that a second signal works
-				log.Info("stop, a second signal does not wait for the confirmation", "timeout", c.Stop.Timeout)
-			})()
 			// A log that nobody reads any more (journald restarted, terminal closed)
 			// is no reason to die: a write to it is just an error then.
 			signal.Ignore(syscall.SIGPIPE)
-			d := runner{Config: c, effective: effective, log: log, in: in, once: fromStdin}
+			d := runner{Config: c, effective: effective, log: log, in: in, once: fromStdin, release: stop}
 			return d.run(ctx)
 		},
 	}
@@ -81,7 +77,8 @@ type runner struct {
 	effective *settings.Effective
 	log       *slog.Logger
 	in        *os.File
-	once      bool // --stdin: a job, not a service
+	once      bool   // --stdin: a job, not a service
+	release   func() // lets a second signal end the process
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -222,8 +219,17 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Li
 	}
 	wg.Go(func() { daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line.Metrics) }) })
 	daemon.Ready(r.log)
-	context.AfterFunc(ctx, func() { daemon.Stopping(r.log) })
+	said := make(chan struct{})
+	finished := context.AfterFunc(ctx, func() {
+		defer close(said)
+		daemon.Stopping(r.log)
+		r.release() // before the log says so
+		r.log.Info("stop, a second signal does not wait for the confirmation", "timeout", r.Stop.Timeout)
+	})
 	err := line.Run(ctx)
+	if !finished() {
+		<-said
+	}
 	s := line.Metrics.Status(time.Now())
 	r.log.Info("end", "sent", s.Sent, "confirmed", s.Confirmed)
 	return err
