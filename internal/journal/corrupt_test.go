@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,8 +27,11 @@ func allocated() uint64 {
 	return m.TotalAlloc
 }
 
-// plausible is a number of entries that no file of these tests has.
-const plausible = 1000
+// ofUnknownSize reports whether a file was given up whose header promises more
+// entries than there can be.
+func (g *gaps) ofUnknownSize() bool {
+	return slices.ContainsFunc(*g, func(gap journal.Gap) bool { return gap.Reason == "damaged_file" && gap.Entries == 0 })
+}
 
 // readDamaged reads a directory of one file to the end and checks what must hold
 // however it is damaged: every published entry is delivered or counted, seeks
@@ -49,8 +54,7 @@ func readDamaged(t testing.TB, dir string) (entries int) {
 			}
 		}
 	}
-	// A header that was damaged may promise any number.
-	if missing := g.total(); uint64(entries)+missing != published && missing != 0 && published < plausible {
+	if missing := g.total(); uint64(entries)+missing != published && !g.ofUnknownSize() {
 		t.Errorf("%d delivered, %d missing of %d", entries, missing, published)
 	}
 	if uint64(entries) < published && len(g) == 0 {
@@ -189,7 +193,7 @@ func TestSurvivesRandomDamage(t *testing.T) {
 			defer f.Close()
 			m := &mutation{f: f, t: t, size: int64(len(b))}
 			total := 0
-			const rounds = 1500
+			const rounds = 1000
 			for i := range rounds {
 				rnd := rand.New(rand.NewPCG(uint64(i), 99))
 				m.random(rnd)
@@ -213,6 +217,7 @@ func TestSurvivesRandomDamage(t *testing.T) {
 // TestYieldsMoreThanJournalctl damages real files, all variants of compression,
 // and compares what is left with what journalctl finds.
 func TestYieldsMoreThanJournalctl(t *testing.T) {
+	withoutFields := regexp.MustCompile(`_BOOT_ID=[0-9a-f]{32}\n\n`)
 	for v, n := range map[journaltest.Variant]int{journaltest.Variants()[0]: 300, journaltest.Variants()[6]: 300, journaltest.Variants()[7]: 20} {
 		t.Run(v.Name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -226,23 +231,26 @@ func TestYieldsMoreThanJournalctl(t *testing.T) {
 			used := usedBytes(t, path)
 			m := &mutation{f: f, t: t, size: used}
 			rnd := rand.New(rand.NewPCG(5, 6))
-			for name, damage := range map[string]func(){
-				"10 bytes":      func() { flip(m, rnd, 10) },
-				"300 bytes":     func() { flip(m, rnd, 300) },
-				"5000 bytes":    func() { flip(m, rnd, 5000) },
-				"cut at 60%":    func() { m.cut(used * 6 / 10) },
-				"20 zero pages": func() { zeroPages(m, rnd, 20) },
-				"state byte":    func() { m.write(16, []byte{77}) },
-				"arena size":    func() { m.write(96, []byte{1, 2, 3, 4, 5, 6, 7, 8}) },
+			for _, c := range []struct {
+				name   string
+				damage func()
+			}{
+				{"10 bytes", func() { flip(m, rnd, 10) }},
+				{"300 bytes", func() { flip(m, rnd, 300) }},
+				{"5000 bytes", func() { flip(m, rnd, 5000) }},
+				{"cut at 60%", func() { m.cut(used * 6 / 10) }},
+				{"20 zero pages", func() { zeroPages(m, rnd, 20) }},
+				{"state byte", func() { m.write(16, []byte{77}) }},
+				{"arena size", func() { m.write(96, []byte{1, 2, 3, 4, 5, 6, 7, 8}) }},
 			} {
-				damage()
+				c.damage()
 				got := readDamaged(t, dir)
 				out, err := journaltest.TryExport(t, path)
 				// It shows entries without fields, which count as missing here.
-				theirs := bytes.Count(out, []byte("__CURSOR=")) - bytes.Count(out, []byte("_BOOT_ID="+boot1+"\n\n"))
-				t.Logf("%s: %d entries, journalctl %d, %v", name, got, theirs, err)
+				theirs := bytes.Count(out, []byte("__CURSOR=")) - len(withoutFields.FindAll(out, -1))
+				t.Logf("%s: %d entries, journalctl %d, %v", c.name, got, theirs, err)
 				if got < theirs {
-					t.Errorf("%s: %d entries, journalctl finds %d", name, got, theirs)
+					t.Errorf("%s: %d entries, journalctl finds %d", c.name, got, theirs)
 				}
 				m.restore()
 				m.size = used

@@ -735,3 +735,46 @@ func openDescriptors(t *testing.T) int {
 	}
 	return len(entries)
 }
+
+func TestWaitsForAnEntryThatIsPublishedButNotVisible(t *testing.T) {
+	// What other processors may see late: a slot, the entry, a new array, its link.
+	hide := map[string]func(w *tiny) (at, size int){
+		"slot":        func(w *tiny) (int, int) { return int(w.arrays[2]) + 24 + 4*7, 4 },
+		"entry":       func(w *tiny) (int, int) { return int(w.entries[19]), 16 },
+		"first array": func(*tiny) (int, int) { return 176, 8 },
+		"next array":  func(w *tiny) (int, int) { return int(w.arrays[2]), 24 },
+		"link":        func(w *tiny) (int, int) { return int(w.arrays[1]) + 16, 8 },
+	}
+	for name, hide := range hide {
+		for _, appears := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/appears=%t", name, appears), func(t *testing.T) {
+				dir := t.TempDir()
+				path := filepath.Join(dir, "system.journal")
+				w := newTiny(1, true).fill("a", 20)
+				b := append([]byte(nil), w.b...)
+				at, size := hide(w)
+				clear(b[at:][:size])
+				writeFile(t, path, b)
+				f := follow(t, dir)
+				hidden := map[string]int{"slot": 19, "entry": 19, "first array": 0, "next array": 12, "link": 12}[name]
+				equalMessages(t, f.messages(hidden), numbered("a", 0, hidden))
+				f.nothing()
+				f.want(t, "", 0, 0)
+				if appears {
+					writeFile(t, path, w.fill("a", 1).b)
+					equalMessages(t, f.messages(21-hidden), numbered("a", hidden, 21))
+					f.want(t, "", 0, 0)
+					return
+				}
+				for range 110 {
+					f.nothing()
+				}
+				reason := "damaged_file"
+				if name == "slot" || name == "entry" {
+					reason = "damaged_entry"
+				}
+				f.want(t, reason, uint64(20-hidden), 1)
+			})
+		}
+	}
+}
