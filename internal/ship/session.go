@@ -143,11 +143,16 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 		}
 		ending := ctx.Err() != nil
 		more := false
-		if !ending || l.State == nil {
-			more = l.fill()
-		}
-		if err := l.flush(work); err != nil {
-			return l.stopped(work, err)
+		// While a cut waits for its confirmation nothing is sent: the receiver reads
+		// its connections side by side, and could take the first frames of the next
+		// one before the last of this one.
+		if l.pending == nil {
+			if !ending || l.State == nil {
+				more = l.fill()
+			}
+			if err := l.flush(work); err != nil {
+				return l.stopped(work, err)
+			}
 		}
 		last := ending && l.State != nil || l.readErr != nil || l.allEnded()
 		if err := l.cutIfDue(work, last); err != nil {

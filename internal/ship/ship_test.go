@@ -2,7 +2,6 @@ package ship
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -270,17 +268,12 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // check fails unless 0 to n-1 all came, each with its own ID and sequence
-// number, and in order within each connection. It says how many came again, and
-// whether all of them came in the order of the connections.
-func check(t *testing.T, log *gelftest.Log, n int, withSeq bool) (again int, inOrder bool) {
+// number, and in order for a receiver that leaves out what it has seen. It says
+// how many came again.
+func check(t *testing.T, log *gelftest.Log, n int, withSeq bool) (again int) {
 	t.Helper()
-	got := log.Messages()
-	// The receiver reads connections in parallel; the line uses them one by one.
-	slices.SortStableFunc(got, func(a, b gelftest.Received) int { return cmp.Compare(a.Conn, b.Conn) })
-	seen := make([]bool, n)
-	last, conn := -1, uint64(0)
-	inOrder = true
-	for _, r := range got {
+	next := 0
+	for _, r := range log.Messages() {
 		i, err := strconv.Atoi(r.Values[0])
 		if err != nil || i >= n {
 			t.Fatalf("message %q", r.Values[0])
@@ -292,31 +285,27 @@ func check(t *testing.T, log *gelftest.Log, n int, withSeq bool) (again int, inO
 		if r.Values[1] != "id-"+r.Values[0] || r.Values[2] != seq {
 			t.Fatalf("message %d has ID %q and sequence number %q", i, r.Values[1], r.Values[2])
 		}
-		if i != last+1 {
-			inOrder = false
-			if r.Conn == conn {
-				t.Fatalf("message %d after %d on connection %d", i, last, conn)
-			}
-		}
-		if seen[i] {
+		switch {
+		case i < next:
 			again++
-		}
-		seen[i], last, conn = true, i, r.Conn
-	}
-	for i, ok := range seen {
-		if !ok {
-			t.Fatalf("message %d of %d is lost", i, n)
+		case i > next:
+			t.Fatalf("message %d arrives where %d should, on connection %d", i, next, r.Conn)
+		default:
+			next++
 		}
 	}
-	return again, inOrder
+	if next != n {
+		t.Fatalf("message %d of %d is lost", next, n)
+	}
+	return again
 }
 
 // wantOnce checks that 0 to n-1 came exactly once and in order.
 func wantOnce(t *testing.T, log *gelftest.Log, n int, withSeq bool) {
 	t.Helper()
-	again, inOrder := check(t, log, n, withSeq)
-	if again != 0 || !inOrder || len(log.Others()) != 0 {
-		t.Fatalf("%d of %d came again, in order: %v, %d that graylog loses", again, n, inOrder, len(log.Others()))
+	again := check(t, log, n, withSeq)
+	if again != 0 || len(log.Others()) != 0 {
+		t.Fatalf("%d of %d came again, %d that graylog loses", again, n, len(log.Others()))
 	}
 }
 
@@ -435,7 +424,9 @@ func TestAtLeastOnceWithFaults(t *testing.T) {
 	log := b.got
 	b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: func(m gelftest.Message) { log.Add(m); got.add(m) }})
 	b.change = func(l *Line) { l.cutBytes, l.cutAge = 20<<10, 20*time.Millisecond }
-	b.closeTimeout = 300 * time.Millisecond
+	// Shorter, the receiver, which reads on connections that are given up too, may
+	// never catch up with what is sent again.
+	b.closeTimeout = 3 * time.Second
 	b.options.SaveEvery = time.Millisecond
 	b.options.StopTimeout = 10 * time.Millisecond
 
@@ -480,7 +471,7 @@ func TestAtLeastOnceWithFaults(t *testing.T) {
 	b.stop()
 	b.mustEnd()
 	state.Close()
-	again, _ := check(t, log, n, true)
+	again := check(t, log, n, true)
 	t.Logf("%d of %d messages came again, over %d connections", again, n, log.Messages()[len(log.Messages())-1].Conn)
 	if at := saved(t, dir); at != n {
 		t.Errorf("position %d is saved at the end, want %d", at, n)
