@@ -203,12 +203,7 @@ func compareFiles(t *testing.T, m *machine.Machine) {
 		must(t, err)
 		var got []byte
 		var e journal.Entry
-		for {
-			ok, err := r.Next(&e)
-			must(t, err)
-			if !ok {
-				break
-			}
+		for r.Next(&e) {
 			got = journaltest.AppendExport(got, &e, false)
 		}
 		r.Close()
