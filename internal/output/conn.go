@@ -139,6 +139,11 @@ func (c *conn) readToEnd(timeout time.Duration) error {
 
 // ended judges how reading ended: nil means that the cut, which it returns, is
 // confirmed.
+//
+// With TLS an end of stream without close_notify counts if it is not inside a
+// record. RFC 8446 section 6.1 demands the alert, but Java's TLS 1.3 does not
+// answer ours with one unless jdk.tls.acknowledgeCloseNotify is set, so a strict
+// reader might never see a confirmation.
 func (c *conn) ended(err error) (cut uint64, current, quiet bool, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
