@@ -148,11 +148,7 @@ func (r *Reader) file(path string, info fs.FileInfo, l *listing) *file {
 	}
 	for _, known := range r.files {
 		if known.fileID == f.fileID {
-			f.close()
-			known.path = path
-			if known.f == nil {
-				known.node = f.node
-			}
+			known.meet(f)
 			return known
 		}
 	}
@@ -165,6 +161,19 @@ func (r *Reader) file(path string, info fs.FileInfo, l *listing) *file {
 		}
 	}
 	return f
+}
+
+// meet takes in that other, just opened, has the ID of j: it is j under another
+// name, or one of them is a copy. The one with more entries is the one to follow.
+func (j *file) meet(other *file) {
+	switch {
+	case j.f == nil:
+		j.path, j.node = other.path, other.node
+	case other.n > j.n:
+		j.f, other.f = other.f, j.f
+		j.path, j.node = other.path, other.node
+	}
+	other.close()
 }
 
 // refuse notes why path cannot be read, and reports it once.

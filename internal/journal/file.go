@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -104,8 +105,14 @@ func (j *file) restart() {
 	j.floor, j.span = j.size, firstWindow
 }
 
-// archived reports whether the name says that journald will not write to the file any more.
-func (j *file) archived() bool { return strings.Contains(j.path, "@") }
+// archived reports whether the name says that journald will not write to the
+// file any more: NAME@SEQNUMID-SEQNUM-REALTIME.journal, or NAME@REALTIME-RANDOM.journal~
+// if it was not closed properly, all in hex.
+func (j *file) archived() bool {
+	_, id, found := strings.Cut(filepath.Base(j.path), "@")
+	id, _, _ = strings.Cut(id, ".journal")
+	return found && len(id) >= 33 && strings.Trim(id, "0123456789abcdef-") == ""
+}
 
 // drained reports whether every published entry was delivered.
 func (j *file) drained() bool { return j.pending() == 0 }

@@ -508,6 +508,45 @@ func TestPositionsOfFilesThatAppearLaterAreKept(t *testing.T) {
 	equalMessages(t, messages(r), numbered("b", 4, 10))
 }
 
+func TestACopyDoesNotHideTheFileThatGrows(t *testing.T) {
+	for _, names := range [][2]string{{"a.journal", "b.journal"}, {"b.journal", "a.journal"}} {
+		dir := t.TempDir()
+		w := newTiny(1, true).fill("x", 10)
+		writeFile(t, filepath.Join(dir, names[0]), w.b) // the copy
+		writeFile(t, filepath.Join(dir, names[1]), w.b)
+		f := follow(t, dir)
+		equalMessages(t, f.messages(10), numbered("x", 0, 10))
+		writeFile(t, filepath.Join(dir, names[1]), w.fill("x", 10).b)
+		f.s.Reader().Look()
+		equalMessages(t, f.messages(10), numbered("x", 10, 20))
+		f.nothing()
+		f.want(t, "", 0, 0)
+	}
+}
+
+func TestALiveFileIsNotTakenForAnArchivedOne(t *testing.T) {
+	for _, name := range []string{"system.journal", "mail@home.journal", "x@0123456789abcdef0123456789abcdef-000000000000000z.journal"} {
+		dir := filepath.Join(t.TempDir(), "at@"+boot1+"-1-1.journal")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name)
+		w := newTiny(1, true).fill("x", 3)
+		writeFile(t, path, w.b)
+		f := follow(t, dir)
+		equalMessages(t, f.messages(3), numbered("x", 0, 3))
+		p, err := f.s.Position()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.s.Commit(p); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, path, w.fill("x", 3).b)
+		equalMessages(t, f.messages(3), numbered("x", 3, 6))
+	}
+}
+
 func TestNoJournal(t *testing.T) {
 	for name, root := range map[string]string{"empty": t.TempDir(), "missing": filepath.Join(t.TempDir(), "none")} {
 		_, err := journal.NewSource(journal.SourceOptions{Options: journal.Options{Places: []journal.Place{{Root: root}}}})
