@@ -160,3 +160,36 @@ func TestMemoryStaysBounded(t *testing.T) {
 	}
 	runtime.KeepAlive(r)
 }
+
+// BenchmarkMerge reads two files whose entries alternate, as a machine's and a
+// user's do, while many others wait with a later entry.
+func BenchmarkMerge(b *testing.B) {
+	for _, waiting := range []int{0, 200} {
+		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
+			dir := b.TempDir()
+			const n = 20_000
+			for id := range 2 + waiting {
+				w := newTiny(1, true)
+				w.put64(24, uint64(id+1))
+				w.put64(72, uint64(id+1))
+				if id < 2 {
+					for i := range n / 2 {
+						w.add(uint64(2*i+id), fmt.Sprintf("MESSAGE=%d", i), "PRIORITY=6", "_SYSTEMD_UNIT=app.service")
+					}
+				} else {
+					w.add(uint64(n+id), "MESSAGE=later")
+				}
+				writeFile(b, filepath.Join(dir, fmt.Sprintf("%d.journal", id)), w.b)
+			}
+			var e journal.Entry
+			start, r := cpu(b), openDir(b, dir, nil)
+			for b.Loop() {
+				r.SeekHead()
+				for range n {
+					r.Next(&e)
+				}
+			}
+			b.ReportMetric((cpu(b)-start).Seconds()/float64(b.N)/n*1e6, "CPU-s/M")
+		})
+	}
+}

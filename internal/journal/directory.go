@@ -75,7 +75,7 @@ type listing struct {
 // is reported once and tried again at every scan.
 func (r *Reader) scan() {
 	r.retrySoon, r.rescan = false, false
-	r.cur, r.bound = nil, nil
+	r.sorted = false
 	l := listing{files: make(map[*file]bool, len(r.files)), problems: map[string]problem{}}
 	for _, p := range r.options.Places {
 		r.watchDir(p.Root)

@@ -116,10 +116,11 @@ func ParseID(s string) (ID, error) {
 	return id, nil
 }
 
-// precedes reports whether a of file x comes before b of file y: in the order of
+// precedes reports whether the head of x comes before that of y: in the order of
 // sd-journal, which is by sequence number within one sequence, else by monotonic
 // time within one boot, else by realtime.
-func precedes(a stamp, x *file, b stamp, y *file) bool {
+func precedes(x, y *file) bool {
+	a, b := &x.head, &y.head
 	if x.seqnumID == y.seqnumID && a.seqnum != b.seqnum {
 		return a.seqnum < b.seqnum
 	}

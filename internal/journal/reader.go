@@ -46,9 +46,11 @@ type Reader struct {
 	problems map[string]problem // by path
 	resume   map[string]uint64  // position by file ID, for files that appear later
 
-	// cur is the file of the last entry, and bound the one that comes next among
-	// the others: as long as cur's head precedes bound's, no other file needs a look.
-	cur, bound *file
+	// ready are the files that have a head, in the order of their heads, if sorted
+	// is set: the next entry is the first one's. Its file may have been delivered
+	// from since.
+	ready  []*file
+	sorted bool
 
 	cursor    Cursor // of the last delivered entry
 	items     []uint64
@@ -81,7 +83,7 @@ func (r *Reader) Close() error {
 	for _, f := range r.files {
 		f.close()
 	}
-	r.files, r.cur, r.bound = nil, nil, nil
+	r.files, r.ready = nil, nil
 	return nil
 }
 
@@ -139,7 +141,7 @@ func (r *Reader) look() {
 			r.lose(f, "vanished_file", err)
 		}
 		if grown || waited {
-			r.cur, r.bound = nil, nil
+			r.sorted = false
 		}
 	}
 }
@@ -157,24 +159,46 @@ func (r *Reader) watchDir(dir string) {
 
 // pick returns the file whose head comes first, nil if no file has one.
 func (r *Reader) pick() *file {
-	if c := r.cur; c != nil && r.loadHead(c) && (r.bound == nil || precedes(c.head, c, r.bound.head, r.bound)) {
-		return c
+	if !r.sorted {
+		r.sort()
 	}
-	r.cur, r.bound = nil, nil
-	for _, f := range r.files {
+	for len(r.ready) > 0 {
+		f := r.ready[0]
+		if f.hasHead {
+			return f
+		}
 		if !r.loadHead(f) {
+			r.ready = slices.Delete(r.ready, 0, 1)
 			continue
 		}
-		switch {
-		case r.cur == nil:
-			r.cur = f
-		case precedes(f.head, f, r.cur.head, r.cur):
-			r.cur, r.bound = f, r.cur
-		case r.bound == nil || precedes(f.head, f, r.bound.head, r.bound):
-			r.bound = f
+		// Most often it is still the first one, or nearly.
+		i := 0
+		for ; i+1 < len(r.ready) && precedes(r.ready[i+1], f); i++ {
+			r.ready[i] = r.ready[i+1]
+		}
+		r.ready[i] = f
+	}
+	return nil
+}
+
+// sort looks at all files.
+func (r *Reader) sort() {
+	r.ready = r.ready[:0]
+	for _, f := range r.files {
+		if r.loadHead(f) {
+			r.ready = append(r.ready, f)
 		}
 	}
-	return r.cur
+	slices.SortStableFunc(r.ready, func(a, b *file) int {
+		switch {
+		case precedes(a, b):
+			return -1
+		case precedes(b, a):
+			return 1
+		}
+		return 0
+	})
+	r.sorted = true
 }
 
 // loadHead makes f's head the next entry and reports whether there is one.
@@ -210,7 +234,7 @@ func (r *Reader) lose(f *file, reason string, cause error) {
 	f.close()
 	f.hasHead = false
 	f.n = f.index
-	r.cur, r.bound = nil, nil
+	r.sorted = false
 }
 
 // damage reports a gap in f, to the log only the first one.
@@ -395,7 +419,7 @@ func (r *Reader) reopen(f *file) {
 // seek moves every open file to its first entry for which the function that
 // after returns is true; nil means the first entry.
 func (r *Reader) seek(after func(*file) func(stamp) bool) {
-	r.cur, r.bound = nil, nil
+	r.sorted = false
 	for _, f := range r.files {
 		if f.f == nil {
 			continue
@@ -420,7 +444,7 @@ func (r *Reader) Release(p Position) {
 		}
 		return f.f == nil && f.gone
 	})
-	r.cur, r.bound = nil, nil
+	r.sorted = false
 }
 
 // ErrNoJournal means that there is no journal file at all.
