@@ -31,7 +31,7 @@ Layers, later ones override earlier ones:
 			if err != nil {
 				return err
 			}
-			if explain == "" {
+			if !cmd.Flags().Changed("explain") {
 				return effective.Dump(cmd.OutOrStdout())
 			}
 			value, origin, err := effective.Explain(explain)

@@ -183,7 +183,10 @@ func isListenAddress(address string) bool {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return filepath.IsAbs(path)
 	}
-	_, _, err := net.SplitHostPort(address)
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
 	return address == "" || err == nil
 }
 

@@ -246,7 +246,7 @@ func TestRanges(t *testing.T) {
 		{"buffer.memory", []string{"4MiB"}, []string{"4194303"}},
 		{"state.fsync", []string{"1ms"}, []string{"0"}},
 		{"metrics.max_services", []string{"1"}, []string{"0"}},
-		{"metrics.listen", []string{"", ":9478", "[::1]:9478", "unix:/run/logship/metrics.sock"}, []string{"9478", "localhost", "unix:metrics.sock"}},
+		{"metrics.listen", []string{"", ":9478", "[::1]:9478", "unix:/run/logship/metrics.sock"}, []string{"9478", "localhost", "localhost:65536", "localhost:-1", "unix:metrics.sock", "unix:"}},
 		{"stop.timeout", []string{"1ms"}, []string{"0s"}},
 		{"log.level", []string{"debug", "error"}, []string{"", "trace"}},
 		{"log.format", []string{"auto", "journal", "text"}, []string{"", "json"}},
