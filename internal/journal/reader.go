@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 )
 
@@ -451,10 +452,13 @@ func (r *Reader) Release(p Position) {
 var ErrNoJournal = errors.New("journal: no journal files")
 
 // Access says whether the journal can be read: nil, ErrNoJournal, or an error
-// that wraps fs.ErrPermission and names a file.
+// that wraps fs.ErrPermission and names a file or directory. A single archived
+// file that may not be read is a gap, which was reported; a directory, the
+// system's live file, or every file mean that the rights are missing.
 func (r *Reader) Access() error {
 	for _, path := range slices.Sorted(maps.Keys(r.problems)) {
-		if r.problems[path].denied {
+		name := filepath.Base(path)
+		if r.problems[path].denied && (len(r.files) == 0 || name == "system.journal" || !isJournalName(name)) {
 			return fmt.Errorf("read %s: %w", path, fs.ErrPermission)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"sidecar/internal/record"
@@ -37,11 +38,14 @@ type Start struct {
 
 // Source delivers the journal to the line and follows it.
 type Source struct {
-	o       SourceOptions
-	r       *Reader
-	entry   Entry
-	id      []byte
-	exclude []string
+	o     SourceOptions
+	r     *Reader
+	entry Entry
+	id    []byte
+
+	excluded map[string]bool // units by name
+	patterns []string        // units by pattern
+	skipping bool            // Next stopped in a run of entries that are left out
 
 	active    bool      // Next had an entry since the last Idle
 	lastEntry time.Time // when Idle last saw that
@@ -61,7 +65,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 		w.close()
 		return nil, err
 	}
-	s := &Source{o: o, r: r}
+	s := &Source{o: o, r: r, excluded: map[string]bool{}}
 	if err := s.start(); err != nil {
 		s.Close()
 		return nil, err
@@ -77,7 +81,11 @@ func (s *Source) start() error {
 		if _, err := path.Match(pattern, ""); err != nil {
 			return fmt.Errorf("unit pattern %q: %w", pattern, err)
 		}
-		s.exclude = append(s.exclude, pattern)
+		if strings.ContainsAny(pattern, `*?[\`) {
+			s.patterns = append(s.patterns, pattern)
+		} else {
+			s.excluded[pattern] = true
+		}
 	}
 	if err := s.r.Access(); err != nil {
 		return err
@@ -138,6 +146,9 @@ func (s *Source) Idle(now time.Time) time.Duration {
 		s.rescanned, s.r.rescan = now, true
 	}
 	switch {
+	case s.skipping:
+		s.skipping = false
+		return 0
 	case s.r.retrySoon:
 		return pollNewFile
 	case now.Sub(s.lastEntry) < pollFor || s.r.Pending() > 0:
@@ -148,7 +159,7 @@ func (s *Source) Idle(now time.Time) time.Duration {
 
 // Next fills e with the next entry; see ship.Source.
 func (s *Source) Next(e *record.Entry) (bool, error) {
-	for {
+	for range maxSkip {
 		if !s.r.Next(&s.entry) {
 			return false, nil
 		}
@@ -159,7 +170,13 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 		s.fill(e, &s.entry)
 		return true, nil
 	}
+	s.skipping = true
+	return false, nil
 }
+
+// maxSkip is how many entries Next leaves out at a time, so that a long run of
+// them does not delay a stop or a confirmation.
+const maxSkip = 10_000
 
 // skip reports whether j is the shipper's own or excluded.
 func (s *Source) skip(j *Entry) bool {
@@ -167,7 +184,10 @@ func (s *Source) skip(j *Entry) bool {
 	if s.o.OwnUnit != "" && (string(unit) == s.o.OwnUnit || string(j.Known(UserUnit)) == s.o.OwnUnit) {
 		return true
 	}
-	for _, pattern := range s.exclude {
+	if s.excluded[string(unit)] {
+		return true
+	}
+	for _, pattern := range s.patterns {
 		if ok, _ := path.Match(pattern, string(unit)); ok {
 			return true
 		}

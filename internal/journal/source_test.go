@@ -141,6 +141,29 @@ func TestLeavesOutItsOwnAndExcludedUnits(t *testing.T) {
 	}
 }
 
+// A long run of entries that are left out is taken in parts, with no wait in
+// between.
+func TestALongRunOfExcludedEntriesIsTakenInParts(t *testing.T) {
+	w := newTiny(1, true)
+	for range 25_000 {
+		w.add(1, "MESSAGE=x", "_SYSTEMD_UNIT=noisy.service")
+	}
+	w.add(2, "MESSAGE=last", "_SYSTEMD_UNIT=a.service")
+	s := openSource(t, journal.SourceOptions{Exclude: []string{"noisy"}}, w)
+	for part := range 3 {
+		e, ok := next(t, s)
+		if ok != (part == 2) {
+			t.Fatalf("part %d: an entry: %v", part, ok)
+		}
+		if !ok && s.Idle(time.Now()) != 0 {
+			t.Fatalf("part %d: waits", part)
+		}
+		if ok && string(e.Message) != "last" {
+			t.Fatalf("part %d: %q", part, e.Message)
+		}
+	}
+}
+
 func TestRewindRefusesGarbage(t *testing.T) {
 	s := openSource(t, journal.SourceOptions{}, newTiny(1, true).fill("a", 2))
 	for _, bad := range []string{"", "[]", `{"cursor":"x"}`, `{"files":{"x":-1}}`} {
