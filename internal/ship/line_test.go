@@ -513,6 +513,28 @@ func TestStdinWithNothingToSendStopsAtOnce(t *testing.T) {
 	b.mustEnd()
 }
 
+// An input that ends without a line needs no receiver, nor does one that cannot
+// be read.
+func TestStdinWithoutALineEndsWithoutAReceiver(t *testing.T) {
+	b, w := runStdin(t, stdin.Options{})
+	b.in.RefuseNew()
+	b.start()
+	w.Close()
+	b.mustEnd()
+
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	b = newBench(t, stdin.New(stdin.Options{FD: int(dir.Fd())}))
+	b.in.RefuseNew()
+	b.start()
+	if err := b.wait(); err == nil || !strings.Contains(err.Error(), "read stdin") {
+		t.Errorf("a directory as input: %v", err)
+	}
+}
+
 func TestStdinUnconfirmedAtTheEnd(t *testing.T) {
 	b, w := runStdin(t, stdin.Options{})
 	b.in.RefuseNew()

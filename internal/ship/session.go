@@ -55,6 +55,9 @@ func (l *Line) sessions(ctx, work context.Context, group *group) error {
 		if err := l.rewind(); err != nil {
 			return err
 		}
+		if l.State == nil && l.nothingToSend() {
+			return l.readErr // an input that ended empty, or cannot be read, needs no receiver
+		}
 		if err := l.pause(ctx, work, group.failed); err != nil {
 			return err
 		}
@@ -119,6 +122,16 @@ func (l *Line) waiting() bool {
 		}
 	}
 	return false
+}
+
+// nothingToSend reports, after a rewind, whether all sources have ended and
+// nothing is left of them.
+func (l *Line) nothingToSend() bool {
+	if l.waiting() {
+		return false
+	}
+	l.fill() // finds the end; what may have come in the meantime is in the batch then
+	return len(l.unsent) == 0 && (l.readErr != nil || l.allEnded())
 }
 
 // unfinished returns what it means to end after a rewind, or with entries that
