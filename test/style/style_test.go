@@ -134,23 +134,47 @@ func TestNoHiddenState(t *testing.T) {
 				t.Errorf("%s: init()", set.Position(fn.Pos()))
 			}
 		}
-		assigned := map[string]token.Pos{}
-		ast.Inspect(f.ast, func(n ast.Node) bool {
-			if a, ok := n.(*ast.AssignStmt); ok && a.Tok != token.DEFINE {
-				for _, left := range a.Lhs {
-					if id, ok := left.(*ast.Ident); ok && (id.Obj == nil || id.Obj.Kind == ast.Var && isPackageLevel(f.ast, id.Obj)) {
-						assigned[id.Name] = id.Pos()
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
+				for name, pos := range assigned(fn) {
+					if slices.Contains(packageVars(f.ast), name) {
+						t.Errorf("%s: assigns to the package variable %s", set.Position(pos), name)
 					}
 				}
 			}
-			return true
-		})
-		for _, name := range packageVars(f.ast) {
-			if pos, ok := assigned[name]; ok {
-				t.Errorf("%s: assigns to the package variable %s", set.Position(pos), name)
-			}
 		}
 	}
+}
+
+// assigned returns the plain names that fn assigns to and does not declare.
+func assigned(fn *ast.FuncDecl) map[string]token.Pos {
+	names := map[string]token.Pos{}
+	declared := map[string]bool{}
+	ast.Inspect(fn, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.Field:
+			for _, name := range n.Names {
+				declared[name.Name] = true
+			}
+		case *ast.ValueSpec:
+			for _, name := range n.Names {
+				declared[name.Name] = true
+			}
+		case *ast.AssignStmt:
+			for _, left := range n.Lhs {
+				if id, ok := left.(*ast.Ident); ok && n.Tok == token.DEFINE {
+					declared[id.Name] = true
+				} else if ok {
+					names[id.Name] = id.Pos()
+				}
+			}
+		}
+		return true
+	})
+	for name := range declared {
+		delete(names, name)
+	}
+	return names
 }
 
 func packageVars(f *ast.File) (names []string) {
@@ -164,10 +188,6 @@ func packageVars(f *ast.File) (names []string) {
 		}
 	}
 	return names
-}
-
-func isPackageLevel(f *ast.File, o *ast.Object) bool {
-	return f.Scope.Lookup(o.Name) == o
 }
 
 // TestOnlyMainExits: a library that exits or sleeps takes decisions that are not its own.
