@@ -42,6 +42,8 @@ collect() {
 			want dbus-daemon dbus
 			want nsenter util-linux
 			want mount mount
+			want ps procps
+			want curl curl
 			;;
 		node) # the Winston service
 			# Debian's npm brings Debian's nodejs, which must not come on top of
