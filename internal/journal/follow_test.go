@@ -316,7 +316,7 @@ func checkAfterEmptying(t *testing.T, f *follower, read int) {
 	}
 	// It goes on, and rewinding does not count it twice.
 	reports := len(f.gaps)
-	p, err := f.s.Position()
+	p, err := f.s.Position(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func TestReadsADeletedFileToItsEnd(t *testing.T) {
 	f.s.Reader().Look()
 	equalMessages(t, f.messages(499), numbered("a", 1, 500))
 	f.want(t, "", 0, 0)
-	p, err := f.s.Position()
+	p, err := f.s.Position(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -535,7 +535,7 @@ func TestALiveFileIsNotTakenForAnArchivedOne(t *testing.T) {
 		writeFile(t, path, w.b)
 		f := follow(t, dir)
 		equalMessages(t, f.messages(3), numbered("x", 0, 3))
-		p, err := f.s.Position()
+		p, err := f.s.Position(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -647,7 +647,7 @@ func TestFinishedFilesAreClosedOnceConfirmed(t *testing.T) {
 	}
 	writeFile(t, filepath.Join(dir, "system.journal"), newTiny(2, true).b)
 	f := follow(t, dir)
-	position, err := f.s.Position()
+	position, err := f.s.Position(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -669,7 +669,7 @@ func TestFinishedFilesAreClosedOnceConfirmed(t *testing.T) {
 	if n := f.s.Reader().HeldBytes(); n > 1<<20 {
 		t.Errorf("%d bytes of windows after the end", n)
 	}
-	end, err := f.s.Position()
+	end, err := f.s.Position(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,6 +54,7 @@ type Reader struct {
 	sorted bool
 
 	cursor    Cursor // of the last delivered entry
+	from      place  // where the last delivered entry stood
 	items     []uint64
 	sinceLook int
 	retrySoon bool // a file is there that has no header yet
@@ -284,10 +285,15 @@ func (r *Reader) deliver(f *file, e *Entry) bool {
 	if e.Damaged > 0 && !r.keepDamaged(f, read) {
 		return false
 	}
+	r.from = place{file: f.serial, before: f.last}
 	f.consume()
 	r.cursor = e.Cursor()
 	return true
 }
+
+// place is where an entry stands: behind the one with that sequence number (0
+// for none) in the file with that serial number.
+type place struct{ file, before uint64 }
 
 // keepDamaged decides what to do with f's head, of which only some fields could
 // be read: to deliver it, unless none could, or the file was emptied meanwhile.
@@ -340,10 +346,19 @@ type Position struct {
 }
 
 // Position returns where r stands. The caller owns it.
-func (r *Reader) Position() Position {
+func (r *Reader) Position() Position { return r.positionBefore(nil) }
+
+// positionBefore returns the last position that is before all of held.
+func (r *Reader) positionBefore(held []place) Position {
 	p := Position{Cursor: r.cursor.String(), Files: make(map[string]uint64, len(r.files))}
 	for _, f := range r.files {
-		p.Files[f.fileID.String()] = f.last
+		last := f.last
+		for _, h := range held {
+			if h.file == f.serial {
+				last = min(last, h.before)
+			}
+		}
+		p.Files[f.fileID.String()] = last
 	}
 	return p
 }

@@ -161,7 +161,7 @@ func (m *journalModel) checkAll(t *rapid.T) {
 
 func (m *journalModel) commit(t *rapid.T) {
 	var err error
-	if m.position, err = m.source.Position(); err != nil {
+	if m.position, err = m.source.Position(nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.source.Commit(m.position); err != nil {

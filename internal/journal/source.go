@@ -209,6 +209,10 @@ func (s *Source) fill(e *record.Entry, j *Entry) {
 		Transport:  j.Known(Transport),
 		BootID:     j.Known(BootID),
 		Container:  j.Known(ContainerName),
+		StreamID:   j.Known(StreamID),
+		LineBreak:  j.Known(LineBreak),
+		Partial:    string(j.Known(PartialMessage)) == "true",
+		Origin:     record.Origin{File: s.r.from.file, Before: s.r.from.before},
 	}
 	if len(e.Identifier) == 0 {
 		e.Identifier = j.Known(Comm)
@@ -269,8 +273,15 @@ func appendEventID(dst []byte, j *Entry) []byte {
 	return dst
 }
 
-// Position returns where the source stands, as JSON.
-func (s *Source) Position() (json.RawMessage, error) { return json.Marshal(s.r.Position()) }
+// Position returns where the source stands, as JSON: behind the last entry of
+// Next, but before those of held.
+func (s *Source) Position(held []record.Origin) (json.RawMessage, error) {
+	places := make([]place, len(held))
+	for i, h := range held {
+		places[i] = place{file: h.File, before: h.Before}
+	}
+	return json.Marshal(s.r.positionBefore(places))
+}
 
 // Rewind goes to a position that Position returned.
 func (s *Source) Rewind(position json.RawMessage) error {

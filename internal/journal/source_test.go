@@ -14,10 +14,12 @@ import (
 	"sidecar/internal/record"
 )
 
-func openSource(t *testing.T, o journal.SourceOptions, w *tiny) *journal.Source {
+func openSource(t *testing.T, o journal.SourceOptions, files ...*tiny) *journal.Source {
 	t.Helper()
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "system.journal"), w.b)
+	for i, w := range files {
+		writeFile(t, filepath.Join(dir, []string{"system.journal", "user-1000.journal"}[i]), w.b)
+	}
 	o.Places = []journal.Place{{Root: dir}}
 	o.Start.Head = true
 	s, err := journal.NewSource(o)
@@ -74,7 +76,7 @@ func TestEventIDsAreStableAndDifferent(t *testing.T) {
 		w.add(1, "MESSAGE=the same line", "_SYSTEMD_UNIT=app.service") // and the same time
 	}
 	s := openSource(t, journal.SourceOptions{}, w)
-	start, err := s.Position()
+	start, err := s.Position(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,5 +219,48 @@ func TestLag(t *testing.T) {
 	}
 	if e, ok := next(t, s); !ok || string(e.Message) != "a-7" {
 		t.Errorf("third but last: %q", e.Message)
+	}
+}
+
+// A position that holds entries back is before them, in their files only.
+func TestPositionBeforeHeldEntries(t *testing.T) {
+	s := openSource(t, journal.SourceOptions{}, newTiny(1, true).fill("a", 5), newTiny(2, true).fill("b", 5))
+	var origins []record.Origin
+	var messages []string
+	for {
+		e, ok := next(t, s)
+		if !ok {
+			break
+		}
+		origins = append(origins, e.Origin)
+		messages = append(messages, string(e.Message))
+	}
+	if len(messages) != 10 {
+		t.Fatalf("%d entries", len(messages))
+	}
+	for i, origin := range origins {
+		p, err := s.Position([]record.Origin{origins[len(origins)-1], origin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Rewind(p); err != nil {
+			t.Fatal(err)
+		}
+		again := map[string]bool{}
+		for {
+			e, ok := next(t, s)
+			if !ok {
+				break
+			}
+			again[string(e.Message)] = true
+		}
+		if !again[messages[i]] || !again[messages[len(messages)-1]] {
+			t.Errorf("held %s: only %v come again", messages[i], again)
+		}
+		for _, m := range messages[:i] {
+			if again[m] && m[0] == messages[i][0] {
+				t.Errorf("held %s: %s comes again", messages[i], m)
+			}
+		}
 	}
 }

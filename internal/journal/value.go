@@ -38,6 +38,7 @@ const (
 	LineBreak
 	SourceTime
 	ContainerName
+	PartialMessage
 	numNames
 )
 
@@ -64,6 +65,7 @@ func knownNames() map[string]Name {
 		"_LINE_BREAK":                LineBreak,
 		"_SOURCE_REALTIME_TIMESTAMP": SourceTime,
 		"CONTAINER_NAME":             ContainerName,
+		"CONTAINER_PARTIAL_MESSAGE":  PartialMessage,
 	}
 }
 

@@ -36,12 +36,26 @@ type Entry struct {
 	BootID []byte
 	// Container is the container's name, if the message came from one.
 	Container []byte
+	// StreamID identifies the connection of a service's standard output to
+	// journald (_STREAM_ID); LineBreak says why journald ended the message there
+	// (_LINE_BREAK: "line-max", "nul", "eof", "pid-change"), empty for a newline.
+	StreamID, LineBreak []byte
+	// Partial means that the container's log driver cut the line and that more of
+	// it follows (CONTAINER_PARTIAL_MESSAGE).
+	Partial bool
+	// Origin is where the entry stands in its source.
+	Origin Origin
 	// ID identifies the event: the same on every re-send and replay, different
 	// for every other event of the fleet. Empty outside of shipping.
 	ID []byte
 	// Seq is the number of the event on this host, from 1; 0 outside of shipping.
 	Seq uint64
 }
+
+// Origin is a place in a source: behind entry Before of part File. It is the
+// source's own numbering (a journal file and a sequence number in it) and only
+// means something to the source, for as long as the process runs.
+type Origin struct{ File, Before uint64 }
 
 // Kind tells how the bytes of a Value are to be encoded.
 type Kind uint8

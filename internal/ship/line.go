@@ -182,7 +182,7 @@ func (l *Line) restore() error {
 func (l *Line) position() (State, error) {
 	s := State{Version: stateVersion, Seq: l.seq, read: l.read, Sources: make(map[string]json.RawMessage, len(l.Sources))}
 	for _, source := range l.Sources {
-		p, err := source.Position()
+		p, err := source.Position(nil)
 		if err != nil {
 			return s, fmt.Errorf("position of %s: %w", source.Name(), err)
 		}

@@ -110,7 +110,7 @@ func (s *memory) Next(e *record.Entry) (bool, error) {
 	return true, nil
 }
 
-func (s *memory) Position() (json.RawMessage, error) {
+func (s *memory) Position([]record.Origin) (json.RawMessage, error) {
 	defer s.lock()()
 	return fmt.Appendf(nil, `{"Next":%d}`, s.next), nil
 }

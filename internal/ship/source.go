@@ -24,8 +24,9 @@ type Source interface {
 	Next(e *record.Entry) (bool, error)
 	// Idle returns how long to wait for Ready before calling Next all the same.
 	Idle(now time.Time) time.Duration
-	// Position returns the position behind the last entry of Next.
-	Position() (json.RawMessage, error)
+	// Position returns the position behind the last entry of Next, or, if entries
+	// from before it are still held, the last one that is before all of these.
+	Position(held []record.Origin) (json.RawMessage, error)
 	// Rewind goes to an earlier position, also one of another process.
 	Rewind(position json.RawMessage) error
 	// Commit says that everything up to position is confirmed: there will be no

@@ -251,7 +251,8 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 		return false, io.EOF
 	}
 	l := s.lines[i]
-	*e = record.Entry{Message: l.text, TimeUsec: l.usec, Priority: -1, ID: s.appendID(s.next)}
+	*e = record.Entry{Message: l.text, TimeUsec: l.usec, Priority: -1, ID: s.appendID(s.next),
+		Origin: record.Origin{Before: s.next - 1}}
 	s.next++
 	return true, nil
 }
@@ -268,11 +269,16 @@ type position struct {
 	Line uint64 `json:"line"` // number of the last delivered line, from 1
 }
 
-// Position returns where the source stands, as JSON.
-func (s *Source) Position() (json.RawMessage, error) {
+// Position returns where the source stands, as JSON: behind the last line of
+// Next, but before those of held.
+func (s *Source) Position(held []record.Origin) (json.RawMessage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return json.Marshal(position{Line: s.next - 1})
+	last := s.next - 1
+	for _, h := range held {
+		last = min(last, h.Before)
+	}
+	return json.Marshal(position{Line: last})
 }
 
 // Rewind goes back to a position of this run that is not before a committed one.

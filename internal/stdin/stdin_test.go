@@ -101,7 +101,7 @@ func (s *running) read(n int) (lines []string) {
 
 func (s *running) position() json.RawMessage {
 	s.t.Helper()
-	p, err := s.Position()
+	p, err := s.Position(nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
