@@ -467,15 +467,13 @@ func TestAtLeastOnceWithFaults(t *testing.T) {
 		}
 		heal(t, b.in)
 	}
-	until(t, "everything is confirmed", func() bool { defer source.lock()(); return source.committed == n })
+	// Not source.committed: if all was saved before the last crash, there is nothing left to commit.
+	until(t, "everything is confirmed", func() bool { return saved(t, dir) == n })
 	b.stop()
 	b.mustEnd()
 	state.Close()
 	again := check(t, log, n, true)
 	t.Logf("%d of %d messages came again, over %d connections", again, n, log.Messages()[len(log.Messages())-1].Conn)
-	if at := saved(t, dir); at != n {
-		t.Errorf("position %d is saved at the end, want %d", at, n)
-	}
 }
 
 func itoa(i int) string { return strconv.Itoa(i) }
