@@ -63,7 +63,7 @@ func table(t testing.TB, lines ...string) *Table {
 	return tab
 }
 
-func text1(t testing.TB, tab *Table) string {
+func textOf(t testing.TB, tab *Table) string {
 	t.Helper()
 	b, err := tab.AppendText(nil)
 	if err != nil {
@@ -121,7 +121,7 @@ func TestApply(t *testing.T) {
 			if got := strings.Join(pairs(t, r), " "); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			if got, want := text1(t, g.Snapshot()), "logship-types 1\n"+c.kinds+"\n"; got != want {
+			if got, want := textOf(t, g.Snapshot()), "logship-types 1\n"+c.kinds+"\n"; got != want {
 				t.Errorf("the table is %s, want %s", got, want)
 			}
 			g.Apply(r)
@@ -228,7 +228,7 @@ func TestNamesThatAreNone(t *testing.T) {
 		}
 	}
 	g.Apply(rec(strings.Repeat("a", maxNameBytes), "5"))
-	if _, err := ParseTable([]byte(text1(t, g.Snapshot()))); err != nil || g.Snapshot().Len() != 1 {
+	if _, err := ParseTable([]byte(textOf(t, g.Snapshot()))); err != nil || g.Snapshot().Len() != 1 {
 		t.Errorf("%v, %d names", err, g.Snapshot().Len())
 	}
 }
@@ -241,7 +241,7 @@ func TestSharedWins(t *testing.T) {
 	if diff := cmp.Diff([]string{"a", `"5"`, "b", "6", "c_str", `"soon"`, "d", "7"}, pairs(t, r)); diff != "" {
 		t.Error(diff)
 	}
-	if got, want := text1(t, g.Snapshot()), text1(t, table(t, "b number", "c_str string", "d number")); got != want {
+	if got, want := textOf(t, g.Snapshot()), textOf(t, table(t, "b number", "c_str string", "d number")); got != want {
 		t.Errorf("learned %s, want %s", got, want)
 	}
 	if shared.Len() != 2 || learned.Len() != 2 {
