@@ -82,13 +82,22 @@ func (g *group) add(e *record.Entry, now time.Time) {
 	g.entry.Partial = e.Partial
 	g.open = unfinished(e)
 	g.lastUsec, g.last = e.TimeUsec, now
-	for _, o := range g.origins {
-		if o.File == e.Origin.File {
-			return
+	// If the journal was rotated in between: its position is kept per file.
+	g.hold([]record.Origin{e.Origin})
+}
+
+// hold makes g stand before all of origins.
+func (g *group) hold(origins []record.Origin) {
+next:
+	for _, o := range origins {
+		for i, have := range g.origins {
+			if have.File == o.File {
+				g.origins[i].Before = min(have.Before, o.Before)
+				continue next
+			}
 		}
+		g.origins = append(g.origins, o)
 	}
-	// The journal was rotated in between: its position is kept per file.
-	g.origins = append(g.origins, e.Origin)
 }
 
 // due returns when g has waited long enough by the wall clock.

@@ -189,9 +189,11 @@ func (j *Joiner) start(e *record.Entry, now time.Time, k kind) {
 	for len(j.groups) > 0 && (j.bytes+size > j.opt.MaxPending || len(j.groups) >= maxGroups) {
 		j.complete(j.groups[0])
 	}
-	g := new(group)
+	var g *group
 	if n := len(j.free); n > 0 {
 		g, j.free = j.free[n-1], j.free[:n-1]
+	} else {
+		g = new(group)
 	}
 	g.begin(e, now, k)
 	j.groups = append(j.groups, g)
@@ -223,6 +225,11 @@ func (j *Joiner) complete(g *group) {
 	for i, other := range j.groups {
 		if other == g {
 			j.groups = append(j.groups[:i], j.groups[i+1:]...)
+			// Those behind began while g was growing. A position between the two would
+			// make a reader begin in the middle of g.
+			for _, later := range j.groups[i:] {
+				later.hold(g.origins)
+			}
 			break
 		}
 	}

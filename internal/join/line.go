@@ -222,8 +222,17 @@ func indent(line []byte) int { return len(line) - len(bytes.TrimLeft(line, " \t"
 
 // isMark reports whether line marks a column of the line above it.
 func isMark(line []byte) bool {
-	mark := bytes.Trim(line, " \t")
-	return len(mark) > 0 && len(bytes.Trim(mark, "^~")) == 0
+	marks := 0
+	for _, c := range line {
+		switch c {
+		case '^', '~':
+			marks++
+		case ' ', '\t':
+		default:
+			return false
+		}
+	}
+	return marks > 0
 }
 
 // depth returns how many brackets line opens and does not close, outside of
@@ -253,11 +262,14 @@ func depth(line []byte) (n int) {
 // isLocation reports whether line is a file of a Node program and a line
 // number, as a crash report begins.
 func isLocation(line []byte) bool {
-	body := bytes.TrimRight(line, "0123456789")
-	if len(body) == len(line) || len(body) < 2 || body[len(body)-1] != ':' {
+	n := len(line)
+	for n > 0 && isDigit(line[n-1]) {
+		n--
+	}
+	if n == len(line) || n < 2 || line[n-1] != ':' {
 		return false
 	}
-	body = body[:len(body)-1]
+	body := line[:n-1]
 	switch {
 	case hasAnyPrefix(body, "node:", "internal/", "[eval]", "[stdin]", "evalmachine.<anonymous>"), string(body) == "undefined":
 		return bytes.IndexByte(body, ' ') < 0
@@ -293,9 +305,10 @@ func announces(line []byte, word string) bool {
 	}
 }
 
+// hasAnyPrefix reports whether line begins with one of prefixes; none is empty.
 func hasAnyPrefix(line []byte, prefixes ...string) bool {
 	for _, p := range prefixes {
-		if len(line) >= len(p) && string(line[:len(p)]) == p {
+		if len(line) >= len(p) && line[0] == p[0] && string(line[:len(p)]) == p {
 			return true
 		}
 	}
