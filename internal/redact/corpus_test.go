@@ -1,0 +1,179 @@
+package redact
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"sidecar/internal/gelf"
+	"sidecar/internal/parse"
+	"sidecar/internal/record"
+)
+
+// corpusCase is what is expected of one line of winston.log.gz.
+type corpusCase struct {
+	N       int
+	Case    string
+	Secrets []struct{ Kind, Value, Check string }
+	Decoys  []string `json:"decoys_not_to_redact"`
+
+	Expected struct {
+		GELF []struct{ Should map[string]any }
+	}
+}
+
+func gunzip(tb testing.TB, name string) []byte {
+	tb.Helper()
+	f, err := os.Open("../parse/testdata/" + name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func corpus(tb testing.TB) (lines [][]byte, cases []corpusCase) {
+	tb.Helper()
+	var doc struct{ Cases []corpusCase }
+	if err := json.Unmarshal(gunzip(tb, "winston.cases.json.gz"), &doc); err != nil {
+		tb.Fatal(err)
+	}
+	return bytes.Split(gunzip(tb, "winston.log.gz"), []byte("\n")), doc.Cases
+}
+
+func newRedactor(tb testing.TB, o Options) *Redactor {
+	tb.Helper()
+	r, err := New(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// frames returns the messages of a line, decoded; redacted if r is not nil.
+func frames(tb testing.TB, p *parse.Parser, r *Redactor, line []byte) (docs []map[string]any, text string) {
+	tb.Helper()
+	records := p.Parse(nil, &record.Entry{Message: line, Priority: -1})
+	for i := range records {
+		if r != nil {
+			r.Apply(&records[i])
+		}
+		frame := gelf.Append(nil, &records[i], &gelf.Options{Host: "web-01"})
+		var m map[string]any
+		if err := json.Unmarshal(frame, &m); err != nil {
+			tb.Fatalf("frame is not JSON: %v\n%s", err, frame)
+		}
+		docs = append(docs, m)
+		text += string(frame) + "\n"
+	}
+	return docs, text
+}
+
+// TestCorpusSecretsAreGone also takes the lines apart in the ways that the layers
+// below do: cut at every byte, as text without prefix, in JSON in a string.
+func TestCorpusSecretsAreGone(t *testing.T) {
+	lines, cases := corpus(t)
+	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
+	secrets := 0
+	for _, c := range cases {
+		line := lines[c.N-1]
+		inString, err := json.Marshal(map[string]any{"level": "info", "message": "m", "body": string(line), "list": []string{string(line)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for how, l := range map[string][]byte{
+			"as it is": line, "as text": append([]byte("got "), line[min(8, len(line)):]...), "truncated": line[:max(len(line)-2, 0)], "in a string": append([]byte("_jsonrc:"), inString...),
+		} {
+			_, text := frames(t, p, r, l)
+			for _, s := range c.Secrets {
+				secrets++
+				quoted, _ := json.Marshal(s.Value)
+				if s.Check == "substring" && (strings.Contains(text, s.Value) || strings.Contains(text, strings.Trim(string(quoted), `"`))) {
+					t.Errorf("line %d (%s) %s: %s %s is left\n%s\n%s", c.N, c.Case, how, s.Kind, s.Value, text, l)
+				}
+			}
+		}
+	}
+	if secrets < 100 {
+		t.Errorf("the corpus has %d secrets", secrets)
+	}
+}
+
+// TestCorpusRedactedAsRecommended compares the lines with secrets with the
+// recommended mapping, whole.
+func TestCorpusRedactedAsRecommended(t *testing.T) {
+	lines, cases := corpus(t)
+	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
+	compared := 0
+	for _, c := range cases {
+		if len(c.Secrets) == 0 && len(c.Decoys) == 0 {
+			continue
+		}
+		compared++
+		docs, _ := frames(t, p, r, lines[c.N-1])
+		for i, g := range c.Expected.GELF {
+			for k, want := range g.Should {
+				if !same(k, want, docs[i][k]) {
+					t.Errorf("line %d (%s): %s = %v, want %v", c.N, c.Case, k, docs[i][k], want)
+				}
+			}
+			for k, v := range docs[i] {
+				if _, expected := g.Should[k]; !expected && k != "version" && k != "host" && k != "level" {
+					t.Errorf("line %d (%s): %s = %v, want none", c.N, c.Case, k, v)
+				}
+			}
+		}
+	}
+	if compared < 30 {
+		t.Errorf("%d lines compared", compared)
+	}
+}
+
+func same(key string, want, got any) bool {
+	switch w := want.(type) {
+	case float64:
+		g, is := got.(float64)
+		return is && math.Abs(g-w) <= 0.002
+	case map[string]any: // a long string
+		g, is := got.(string)
+		sum := sha1.Sum([]byte(g))
+		return is && float64(utf8.RuneCountInString(g)) == w["$len"] && hex.EncodeToString(sum[:]) == w["$sha1"]
+	}
+	return want == got
+}
+
+// TestCorpusTextStays checks that what is no secret is not touched: every line
+// without one, and of those with one every value without it.
+func TestCorpusTextStays(t *testing.T) {
+	lines, cases := corpus(t)
+	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
+	bySecret := map[int]bool{}
+	for _, c := range cases {
+		bySecret[c.N] = len(c.Secrets) > 0
+	}
+	for i, line := range append(lines, bytes.Split(gunzip(t, "bench.log.gz"), []byte("\n"))...) {
+		if i < len(lines) && bySecret[i+1] {
+			continue
+		}
+		_, before := frames(t, p, nil, line)
+		if _, after := frames(t, p, r, line); after != before {
+			t.Errorf("line %d:\n%s\nwas\n%s", i+1, after, before)
+		}
+	}
+}
