@@ -20,11 +20,13 @@ import (
 	"sidecar/internal/daemon"
 	"sidecar/internal/gelf"
 	"sidecar/internal/journal"
+	"sidecar/internal/rules"
 	"sidecar/internal/settings"
 )
 
 // Config is the configuration of logship; config/default.toml documents every key.
 type Config struct {
+	Rule []rules.Rule `toml:"rule"`
 	Host struct {
 		Name string `toml:"name"`
 	} `toml:"host"`
@@ -49,6 +51,14 @@ type Config struct {
 		MaxFields        int               `toml:"max_fields"`
 		MaxValue         settings.Size     `toml:"max_value"`
 	} `toml:"parse"`
+	Aliases struct {
+		Enabled bool `toml:"enabled"`
+	} `toml:"aliases"`
+	Limits struct {
+		Rate    int               `toml:"rate"`
+		Burst   int               `toml:"burst"`
+		Summary settings.Duration `toml:"summary"`
+	} `toml:"limits"`
 	Output struct {
 		URL      string            `toml:"url"`
 		Timeout  settings.Duration `toml:"timeout"`
@@ -94,6 +104,7 @@ func defaultConfig() Config {
 	c.Parse.MaxDepth = 10
 	c.Parse.MaxFields = 250
 	c.Parse.MaxValue = 32000
+	c.Limits.Summary = settings.Duration(time.Minute)
 	c.Output.Timeout = settings.Duration(10 * time.Second)
 	c.Output.MaxFrame = 256 << 10
 	c.Output.TLS.Min = "1.3"
@@ -175,7 +186,31 @@ func (c *Config) check(e *settings.Effective) error {
 	if _, err := daemon.NewLogger(io.Discard, "info", c.Log.Format); err != nil {
 		bad("log.format", "%v", err)
 	}
+	errs = append(errs, c.checkRules(e)...)
 	return errors.Join(append(errs, c.checkRanges(e)...)...)
+}
+
+// rules compiles the rules, aliases and limits.
+func (c *Config) rules() (*rules.Rules, error) {
+	return rules.New(rules.Options{Rules: c.Rule, Aliases: c.Aliases.Enabled,
+		Limits: rules.Limits{Rate: c.Limits.Rate, Burst: c.Limits.Burst, Summary: time.Duration(c.Limits.Summary)}})
+}
+
+// checkRules returns what is wrong with rules and limits.
+func (c *Config) checkRules(e *settings.Effective) (errs []error) {
+	_, err := c.rules()
+	joined, _ := err.(interface{ Unwrap() []error })
+	if joined == nil {
+		return nil
+	}
+	for _, err := range joined.Unwrap() {
+		var mistake *rules.Error
+		if errors.As(err, &mistake) {
+			err = e.Errorf(mistake.Key, "%w", mistake.Err)
+		}
+		errs = append(errs, err)
+	}
+	return errs
 }
 
 // isListenAddress reports whether address is empty, host:port or unix:/path.

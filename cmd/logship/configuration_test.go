@@ -86,7 +86,7 @@ func keys(t *testing.T, e *settings.Effective) []string {
 		if name, ok := strings.CutPrefix(line, "["); ok {
 			section = strings.TrimSuffix(name, "]\n")
 		} else if key, _, ok := strings.Cut(line, " = "); ok {
-			all = append(all, section+"."+key)
+			all = append(all, strings.TrimPrefix(section+"."+key, "."))
 		}
 	}
 	if len(all) < 20 {

@@ -120,6 +120,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no jour
 		return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
 	})
 	root.AddCommand(newRun(flags, stdin), newCheck(flags), newParse(flags, stdin), newReceive(), newConfig(flags), newVersion())
+	root.AddCommand(newTest(flags))
 	return root
 }
 
