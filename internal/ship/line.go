@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/join"
 	"sidecar/internal/parse"
 	"sidecar/internal/record"
 )
@@ -24,8 +25,10 @@ import (
 type Options struct {
 	Sources []Source
 	Output  Output
-	Parser  *parse.Parser
-	GELF    gelf.Options
+	// Join says which entries are put together; the zero value joins pieces only.
+	Join   join.Options
+	Parser *parse.Parser
+	GELF   gelf.Options
 	// State is where positions are kept; nil keeps none, for sources that cannot
 	// be read again by another process. Then messages carry no _seq.
 	State *StateDir
@@ -59,6 +62,8 @@ type Line struct {
 	cutBytes int64         // immutable after New
 	cutAge   time.Duration // immutable after New
 
+	join        *join.Joiner
+	resending   bool      // the last entry was read before
 	committed   State     // confirmed; what Rewind goes back to
 	saved       bool      // committed is on disk
 	savedAt     time.Time // the last save or attempt
@@ -104,7 +109,7 @@ func New(o Options) *Line {
 	if o.SaveEvery == 0 {
 		o.SaveEvery = time.Second
 	}
-	return &Line{Options: o, cutBytes: defaultCutBytes, cutAge: defaultCutAge,
+	return &Line{Options: o, join: join.New(o.Join), cutBytes: defaultCutBytes, cutAge: defaultCutAge,
 		backoff: backoff{base: backoffBase, cap: backoffCap}, ended: make([]bool, len(o.Sources))}
 }
 
@@ -181,8 +186,9 @@ func (l *Line) restore() error {
 // position returns where the sources are.
 func (l *Line) position() (State, error) {
 	s := State{Version: stateVersion, Seq: l.seq, read: l.read, Sources: make(map[string]json.RawMessage, len(l.Sources))}
+	held := l.join.Held(nil)
 	for _, source := range l.Sources {
-		p, err := source.Position(nil)
+		p, err := source.Position(held)
 		if err != nil {
 			return s, fmt.Errorf("position of %s: %w", source.Name(), err)
 		}
@@ -215,6 +221,7 @@ func (l *Line) outputWorks() {
 func (l *Line) rewind() error {
 	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
 	l.seq, l.read = l.committed.Seq, l.committed.read
+	l.join.Reset()
 	l.Metrics.rewind()
 	for i, s := range l.Sources {
 		l.ended[i] = false
@@ -260,12 +267,13 @@ const fillEntries = 10_000
 // whether there may be more at once. After an error of a source no more is read.
 func (l *Line) fill() bool {
 	l.Metrics.setPhase(PhaseReading)
+	now := time.Now()
 	for n := 0; n < fillEntries; n++ {
 		i, ok := l.next()
 		if !ok {
 			return false
 		}
-		l.append(l.Sources[i].Name(), &l.entry)
+		l.append(l.Sources[i].Name(), &l.entry, now)
 		if len(l.unsent) >= batchBytes {
 			return true
 		}
@@ -293,26 +301,54 @@ func (l *Line) next() (source int, ok bool) {
 	return 0, false
 }
 
-// append parses e and appends its frames to the batch.
-func (l *Line) append(source string, e *record.Entry) {
-	unit := l.Metrics.unit(source, e.Unit)
-	resend := l.read < l.maxRead
+// append takes e, the next entry of a source, and appends the frames of what is
+// complete with it to the batch.
+func (l *Line) append(source string, e *record.Entry, now time.Time) {
+	l.resending = l.read < l.maxRead
 	l.read++
 	l.maxRead = max(l.maxRead, l.read)
-	l.recs = l.Parser.Parse(l.recs[:0], e)
-	for i := range l.recs {
-		r := &l.recs[i]
-		l.seq++
-		if l.State != nil {
-			r.Seq = l.seq
-		}
-		l.unsent = append(gelf.Append(l.unsent, r, &l.GELF), 0)
-		unit.degraded(r.Degraded)
+	if !l.resending {
+		l.Metrics.unit(source, e.Unit).read.Add(1)
 	}
-	unit.add(len(l.recs), resend)
+	l.join.Add(e, now)
+	l.encode(source)
+}
+
+// encode parses the entries that are complete and appends their frames to the
+// batch.
+func (l *Line) encode(source string) {
+	for {
+		e, ok := l.join.Next()
+		if !ok {
+			break
+		}
+		unit := l.Metrics.unit(source, e.Unit)
+		l.recs = l.Parser.Parse(l.recs[:0], e)
+		for i := range l.recs {
+			r := &l.recs[i]
+			l.seq++
+			if l.State != nil {
+				r.Seq = l.seq
+			}
+			l.unsent = append(gelf.Append(l.unsent, r, &l.GELF), 0)
+			unit.degraded(r.Degraded)
+		}
+		unit.add(len(l.recs), l.resending)
+	}
 	if len(l.recs) > maxKeepRecords {
 		l.recs = nil // one line of many documents should not cost its memory for ever
 	}
+}
+
+// expire sends on what has waited long enough for more of it, or, with all,
+// everything that waits.
+func (l *Line) expire(now time.Time, all bool) {
+	if all {
+		l.join.Flush()
+	} else {
+		l.join.Expire(now)
+	}
+	l.encode(l.Sources[0].Name())
 }
 
 const maxKeepRecords = 64

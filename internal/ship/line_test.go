@@ -559,7 +559,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 	i := 0
 	if n := testing.AllocsPerRun(2000, func() {
-		line.append("memory", &entries[i%len(entries)])
+		line.append("memory", &entries[i%len(entries)], time.Unix(1, 0))
 		if i++; len(line.unsent) > batchBytes {
 			line.unsent = line.unsent[:0]
 		}

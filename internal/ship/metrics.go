@@ -115,14 +115,13 @@ func (m *Metrics) unit(source string, unit []byte) *unitStats {
 	return u
 }
 
-// add counts one entry that became n messages.
+// add counts n messages that are sent for the first time, or again.
 func (u *unitStats) add(n int, resend bool) {
 	u.sinceCut += uint64(n)
 	if resend {
 		u.resent.Add(uint64(n))
 		return
 	}
-	u.read.Add(1)
 	u.sent.Add(uint64(n))
 }
 

@@ -131,7 +131,7 @@ func (l *Line) nothingToSend() bool {
 		return false
 	}
 	l.fill() // finds the end; what may have come in the meantime is in the batch then
-	return len(l.unsent) == 0 && (l.readErr != nil || l.allEnded())
+	return len(l.unsent) == 0 && l.join.Pending() == 0 && (l.readErr != nil || l.allEnded())
 }
 
 // unfinished returns what it means to end after a rewind, or with entries that
@@ -141,7 +141,7 @@ func (l *Line) unfinished() error {
 		l.Log.Info("stopped before the receiver confirmed; the rest is sent at the next start")
 		return nil
 	}
-	if l.waiting() || l.bytes > 0 || l.pending != nil || len(l.unsent) > 0 {
+	if l.waiting() || l.bytes > 0 || l.pending != nil || len(l.unsent) > 0 || l.join.Pending() > 0 {
 		return ErrUnconfirmed
 	}
 	return nil
@@ -163,11 +163,14 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 			if !ending || l.State == nil {
 				more = l.fill()
 			}
+			if !more {
+				l.expire(time.Now(), l.ends(ending))
+			}
 			if err := l.flush(work); err != nil {
 				return l.stopped(work, err)
 			}
 		}
-		last := ending && l.State != nil || l.readErr != nil || l.allEnded()
+		last := l.ends(ending)
 		if err := l.cutIfDue(work, last); err != nil {
 			return l.stopped(work, err)
 		}
@@ -186,6 +189,11 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 			return l.stopped(work, err)
 		}
 	}
+}
+
+// ends reports whether there will be no more entries.
+func (l *Line) ends(ending bool) bool {
+	return ending && l.State != nil || l.readErr != nil || l.allEnded()
 }
 
 // stopped turns the error of a stop that took too long into what it means.
@@ -264,6 +272,9 @@ func (l *Line) idle(now time.Time, ending bool) time.Duration {
 				d = min(d, s.Idle(now))
 			}
 		}
+	}
+	if at, ok := l.join.Deadline(); ok && l.pending == nil {
+		d = min(d, at.Sub(now))
 	}
 	if l.bytes > 0 && l.pending == nil && !l.cutDue {
 		d = min(d, max(l.first.Add(l.cutAge).Sub(now), l.cutAfter.Sub(now)))

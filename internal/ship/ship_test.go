@@ -53,6 +53,7 @@ type memory struct {
 	oldest    int // the earliest position of a Rewind
 	message   func(int) string
 	unit      func(int) string
+	piece     func(e *record.Entry, i int) // makes the entry one of several
 }
 
 func newMemory(n int) *memory {
@@ -105,14 +106,22 @@ func (s *memory) Next(e *record.Entry) (bool, error) {
 	default:
 		return false, nil
 	}
-	*e = record.Entry{Message: []byte(s.message(s.next)), Unit: []byte(s.unit(s.next)), ID: fmt.Appendf(nil, "id-%d", s.next), Priority: 6}
+	*e = record.Entry{Message: []byte(s.message(s.next)), Unit: []byte(s.unit(s.next)), ID: fmt.Appendf(nil, "id-%d", s.next), Priority: 6,
+		Origin: record.Origin{Before: uint64(s.next)}}
+	if s.piece != nil {
+		s.piece(e, s.next)
+	}
 	s.next++
 	return true, nil
 }
 
-func (s *memory) Position([]record.Origin) (json.RawMessage, error) {
+func (s *memory) Position(held []record.Origin) (json.RawMessage, error) {
 	defer s.lock()()
-	return fmt.Appendf(nil, `{"Next":%d}`, s.next), nil
+	next := s.next
+	for _, h := range held {
+		next = min(next, int(h.Before))
+	}
+	return fmt.Appendf(nil, `{"Next":%d}`, next), nil
 }
 
 func (s *memory) Rewind(raw json.RawMessage) error {
