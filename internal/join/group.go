@@ -13,7 +13,7 @@ type group struct {
 	envelope  []byte          // owned
 	message   []byte          // owned: what is joined so far
 	lineBreak []byte          // of the last entry
-	origins   []record.Origin // of the first entry in each part of the source
+	origins   []record.Origin // what a position must be before, one per part of the source
 	open      bool            // the last line waits for its next piece
 	done      bool            // complete
 	line      int             // where the last line begins in message
@@ -24,6 +24,8 @@ type group struct {
 
 	firstUsec, lastUsec int64     // times of the first and last entry
 	first, last         time.Time // when these were added
+	since               time.Time // first, or that of an earlier group that origins stand before
+	began, grew         uint64    // numbers of the first and last entry
 }
 
 // begin makes g a group of e alone.
@@ -33,7 +35,7 @@ func (g *group) begin(e *record.Entry, now time.Time, k kind) {
 		envelope: g.envelope[:0], message: append(g.message[:0], e.Message...),
 		lineBreak: append(g.lineBreak[:0], e.LineBreak...), origins: append(g.origins[:0], e.Origin),
 		open: unfinished(e), kind: k,
-		firstUsec: e.TimeUsec, lastUsec: e.TimeUsec, first: now, last: now,
+		firstUsec: e.TimeUsec, lastUsec: e.TimeUsec, first: now, last: now, since: now,
 	}
 	g.entry.Message, g.entry.LineBreak = nil, nil
 	if n := envelopeBytes(e); cap(g.envelope) < n {
@@ -82,7 +84,7 @@ func (g *group) add(e *record.Entry, now time.Time) {
 	g.entry.Partial = e.Partial
 	g.open = unfinished(e)
 	g.lastUsec, g.last = e.TimeUsec, now
-	// If the journal was rotated in between: its position is kept per file.
+	// The journal may have been rotated in between; positions are per file.
 	g.hold([]record.Origin{e.Origin})
 }
 

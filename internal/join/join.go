@@ -66,6 +66,8 @@ const (
 	// patience is how many Waits a piece waits, since more of it was announced and
 	// journald may be busy with a rotation, and how many a record may grow.
 	patience = 10
+	// maxHold is for how many Waits positions are held back by more than what waits.
+	maxHold = 50
 	// maxLearned bounds the streams that are known to print multi-line records.
 	maxLearned = 1024
 	// maxFree and maxKeep bound the memory that is kept for reuse: groups, and
@@ -78,6 +80,7 @@ type Joiner struct {
 	opt      Options             // immutable after New
 	prefixes [][]byte            // immutable after New; none is empty
 	groups   []*group            // that wait, in the order of their first entries
+	added    uint64              // entries so far
 	bytes    int                 // of all groups, with their overhead
 	learned  map[string]struct{} // streams that print multi-line records
 	ready    []ready             // what is complete
@@ -121,6 +124,7 @@ func New(o Options) *Joiner {
 // The time of e ends groups that have waited too long for it.
 func (j *Joiner) Add(e *record.Entry, now time.Time) {
 	j.recycle()
+	j.added++
 	if len(j.groups) > 0 && j.addToGroup(e, now) {
 		return
 	}
@@ -175,6 +179,7 @@ func (j *Joiner) addToGroup(e *record.Entry, now time.Time) bool {
 	}
 	j.bytes += size
 	g.add(e, now)
+	g.grew = j.added
 	j.lineRead(g, e)
 	return true
 }
@@ -196,6 +201,7 @@ func (j *Joiner) start(e *record.Entry, now time.Time, k kind) {
 		g = new(group)
 	}
 	g.begin(e, now, k)
+	g.began, g.grew = j.added, j.added
 	j.groups = append(j.groups, g)
 	j.bytes += size
 }
@@ -225,18 +231,34 @@ func (j *Joiner) complete(g *group) {
 	for i, other := range j.groups {
 		if other == g {
 			j.groups = append(j.groups[:i], j.groups[i+1:]...)
-			// Those behind began while g was growing. A position between the two would
-			// make a reader begin in the middle of g.
-			for _, later := range j.groups[i:] {
-				later.hold(g.origins)
-			}
 			break
 		}
 	}
+	j.keepWhole(g)
 	j.bytes -= envelopeBytes(&g.entry) + len(g.message) + overheadBytes
 	g.done = true
 	g.entry.Message, g.entry.LineBreak = g.message, g.lineBreak
 	j.ready = append(j.ready, ready{&g.entry, g})
+}
+
+// keepWhole makes what waits since before the last entry of g stand before all
+// of g. From a position between these a reader would begin in the middle of g,
+// and take its rest for another message.
+//
+// In a source that is never without a group this could go on from group to
+// group, so that no position is ever behind them: it ends after maxHold Waits.
+func (j *Joiner) keepWhole(g *group) {
+	if g.began == g.grew || g.last.Sub(g.since) > maxHold*j.opt.Wait {
+		return
+	}
+	for _, other := range j.groups {
+		if other.began < g.grew {
+			other.hold(g.origins)
+			if g.since.Before(other.since) {
+				other.since = g.since
+			}
+		}
+	}
 }
 
 // recycle takes back the memory of what Next has delivered.
@@ -309,8 +331,9 @@ func (j *Joiner) Reset() {
 }
 
 // Held appends where what Next has not delivered begins, in each part of the
-// sources that it comes from, and returns dst. A position behind one of these
-// would lose it.
+// source that it comes from, and returns dst. A position behind one of these
+// would lose it. What Next has delivered and such a position would cut in two is
+// in it too.
 func (j *Joiner) Held(dst []record.Origin) []record.Origin {
 	for _, g := range j.groups {
 		dst = append(dst, g.origins...)

@@ -266,6 +266,7 @@ func TestPieces(t *testing.T) {
 		"another stream":   {[]*record.Entry{piece(streamA, "a"), piece(streamB, "1"), line(streamA, "b"), line(streamB, "2")}, []string{"ab", "12"}},
 		"not a document":   {[]*record.Entry{piece(streamA, "a"), line(streamA, "_jsonrc:{}")}, []string{"a_jsonrc:{}"}},
 		"container":        {[]*record.Entry{container("a", true, 6), container("b", true, 6), container("c", false, 6), container("d", false, 6)}, []string{"abc", "d"}},
+		"empty end":        {[]*record.Entry{container("a", true, 6), container("", true, 6), container("", false, 6), container("d", false, 6)}, []string{"a", "d"}},
 		"container stderr": {[]*record.Entry{container("a", true, 6), container("1", true, 3), container("b", false, 6), container("2", false, 3)}, []string{"ab", "12"}},
 		"two containers": {[]*record.Entry{container("a", true, 6), with(container("1", false, 6), func(e *record.Entry) { e.Container = []byte("db") }), container("b", false, 6)},
 			[]string{"1", "ab"}},

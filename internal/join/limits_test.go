@@ -3,6 +3,7 @@ package join
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,6 +279,55 @@ func TestWallClock(t *testing.T) {
 	}
 	due(patience * wait)
 	same(t, drain(j))
+}
+
+// TestHeldOverlap has messages that overlap: a position that one of them holds
+// must not be in the middle of another.
+func TestHeldOverlap(t *testing.T) {
+	at := func(e *record.Entry, file, before uint64) *record.Entry {
+		e.Origin = record.Origin{File: file, Before: before}
+		return e
+	}
+	for name, c := range map[string]struct {
+		in   []*record.Entry
+		want []record.Origin
+	}{
+		"within":   {[]*record.Entry{at(piece(streamA, "a"), 1, 1), at(piece(streamB, "1"), 1, 2), at(line(streamA, "b"), 1, 3)}, []record.Origin{{File: 1, Before: 1}}},
+		"one file": {[]*record.Entry{at(piece(streamA, "a"), 1, 1), at(piece(streamB, "1"), 1, 2), at(line(streamB, "2"), 1, 3)}, []record.Origin{{File: 1, Before: 1}}},
+		"two files": {[]*record.Entry{at(piece(streamA, "a"), 1, 1), at(piece(streamB, "1"), 1, 2), at(line(streamB, "2"), 2, 3)},
+			[]record.Origin{{File: 1, Before: 1}, {File: 2, Before: 3}}},
+		"of one entry": {[]*record.Entry{at(line(streamA, "Error: x"), 1, 1), at(piece(streamB, "1"), 1, 2), at(line(streamA, "b"), 1, 3)}, []record.Origin{{File: 1, Before: 2}}},
+		"behind":       {[]*record.Entry{at(line(streamA, "Error: x"), 1, 1), at(line(streamA, " a"), 1, 2), at(piece(streamB, "1"), 1, 3), at(line(streamA, "b"), 1, 4)}, []record.Origin{{File: 1, Before: 3}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := New(Options{MultiLine: true})
+			for _, e := range c.in {
+				j.Add(e, time.Time{})
+				drain(j)
+			}
+			if got := j.Held(nil); !slices.Equal(got, c.want) {
+				t.Errorf("held %v, want %v", got, c.want)
+			}
+		})
+	}
+	// A source that is never without a group moves on all the same.
+	j := New(Options{})
+	now, newest := time.Unix(1_794_904_130, 0), uint64(0)
+	for i := range uint64(200) {
+		now = now.Add(100 * time.Millisecond)
+		stream := [2]string{streamA, streamB}[i/2%2] // a a b b: each ends after the other has begun
+		e := at(piece(stream, "x"), 1, 2*i)
+		j.Add(e, now)
+		j.Add(at(line([2]string{streamB, streamA}[i/2%2], "y"), 1, 2*i+1), now)
+		drain(j)
+		if j.Pending() == 0 {
+			t.Fatal("no group waits")
+		}
+		newest = 2 * i
+	}
+	if held := j.Held(nil); newest-held[0].Before > 2*maxHold*2+10 {
+		t.Errorf("held %v after %d entries", held, newest)
+	}
 }
 
 // TestReset forgets, so that a rewound source can deliver again.

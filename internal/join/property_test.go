@@ -17,14 +17,17 @@ import (
 type model struct {
 	j     *Joiner
 	now   time.Time
+	start time.Time
 	usec  int64
 	n     uint64                     // entries so far
 	wait  map[string][]*record.Entry // per stream: added and not delivered
+	whole [][]record.Origin          // per delivered message of several entries: of these
 	wrong string                     // the first thing that does not hold
 }
 
 func newModel(o Options) *model {
-	return &model{j: New(o), now: time.Unix(1_794_904_130, 0), usec: 1_794_904_130_000_000, wait: map[string][]*record.Entry{}}
+	start := time.Unix(1_794_904_130, 0)
+	return &model{j: New(o), now: start, start: start, usec: 1_794_904_130_000_000, wait: map[string][]*record.Entry{}}
 }
 
 func (m *model) fail(format string, args ...any) {
@@ -66,6 +69,9 @@ func (m *model) step(op, pause uint8, text []byte) {
 
 func (m *model) add(op uint8, text []byte) {
 	m.n++
+	if len(text) == 0 {
+		text = []byte(".") // at the end of a record it could not be told from nothing
+	}
 	e := &record.Entry{Message: bytes.Clone(text), TimeUsec: m.usec, Priority: 6, PID: []byte("1"), BootID: []byte(boot),
 		ID: fmt.Appendf(nil, "id-%d", m.n), Origin: record.Origin{File: m.n / 5, Before: m.n}}
 	switch op & 3 {
@@ -127,6 +133,13 @@ func (m *model) drain() {
 		if n > 1 && len(e.Message) > m.j.opt.MaxBytes {
 			m.fail("%d bytes are joined", len(e.Message))
 		}
+		if n > 1 {
+			var origins []record.Origin
+			for _, part := range waiting[:n] {
+				origins = append(origins, part.Origin)
+			}
+			m.whole = append(m.whole, origins)
+		}
 		m.wait[stream(e)] = waiting[n:]
 	}
 }
@@ -142,9 +155,20 @@ func (m *model) check() {
 			}
 		}
 	}
+	again := func(o record.Origin) bool { // a reader that begins before what is held reads o
+		return slices.ContainsFunc(held, func(h record.Origin) bool { return h.File == o.File && h.Before <= o.Before })
+	}
+	parts := slices.Concat(append(m.whole, waiting)...)
 	for _, h := range held {
-		if !slices.Contains(waiting, h) {
-			m.fail("%v is held and does not wait", h)
+		if !slices.Contains(parts, h) {
+			m.fail("%v is held without a reason", h)
+		}
+	}
+	for _, origins := range m.whole {
+		for _, o := range origins {
+			if again(o) != again(origins[0]) && m.now.Sub(m.start) < maxHold*m.j.opt.Wait {
+				m.fail("held %v cut %v", held, origins)
+			}
 		}
 	}
 	size := 0
