@@ -30,6 +30,7 @@ const (
 
 // alias says that a field is also known by the name of target.
 type alias struct {
+	slug   string // the field's name in lower case without _ and -
 	target uint8
 	rank   uint8 // of several fields the one with the lowest rank is taken
 	form   form
@@ -38,7 +39,10 @@ type alias struct {
 // aliases is the table of aliases; immutable.
 type aliases struct {
 	names  [targets][]byte
-	bySlug map[string]alias // by the field's name in lower case without _ and -
+	bySlug map[uint64]alias // by the hash of the slug
+	// ends has for each first letter the bits of the last letters that go with it:
+	// few other fields get past it, and hashing costs more than all the rest.
+	ends [32]uint32
 }
 
 func newAliases() *aliases {
@@ -55,7 +59,7 @@ func newAliases() *aliases {
 			sessionID:        []byte("session_id"),
 			serviceName:      []byte("service_name"),
 		},
-		bySlug: map[string]alias{},
+		bySlug: map[uint64]alias{},
 	}
 	add := func(target uint8, f form, slugs ...string) {
 		rank := uint8(0)
@@ -65,7 +69,8 @@ func newAliases() *aliases {
 			}
 		}
 		for i, slug := range slugs {
-			a.bySlug[slug] = alias{target, rank + uint8(i), f}
+			a.bySlug[hash(hashStart, []byte(slug))] = alias{slug, target, rank + uint8(i), f}
+			a.ends[slug[0]&31] |= 1 << (slug[len(slug)-1] & 31)
 		}
 	}
 	add(httpResponseCode, asNumber, "statuscode", "resstatuscode", "responsestatuscode", "responsestatus", "resstatus",
@@ -90,11 +95,13 @@ func (a *aliases) add(r *record.Record) {
 	var rank [targets]uint8
 	var value [targets]record.Value
 	found := false
-	var buf [32]byte
 	for i := range r.Fields {
 		name := r.Fields[i].Name
-		al, ok := a.bySlug[string(slug(buf[:0], name))]
-		if !ok {
+		if a.ends[name[0]&31]>>(name[len(name)-1]&31)&1 == 0 {
+			continue
+		}
+		al, ok := a.bySlug[hashSlug(name)]
+		if !ok || !isSlug(al.slug, name) {
 			continue
 		}
 		if string(name) == string(a.names[al.target]) {
@@ -120,22 +127,38 @@ func (a *aliases) add(r *record.Record) {
 	}
 }
 
-// slug appends name in lower case without _ and - to dst, which has room for all
-// names of the table; no bytes if it would be longer.
-func slug(dst, name []byte) []byte {
+// hashSlug returns the hash of name in lower case without _ and -.
+func hashSlug(name []byte) uint64 {
+	h := uint64(hashStart)
 	for _, c := range name {
-		switch {
-		case c == '_' || c == '-':
+		if c == '_' || c == '-' {
 			continue
-		case 'A' <= c && c <= 'Z':
-			c |= 0x20
 		}
-		if len(dst) == cap(dst) {
-			return nil
-		}
-		dst = append(dst, c)
+		h = (h ^ uint64(lower(c))) * hashPrime
 	}
-	return dst
+	return h
+}
+
+// isSlug reports whether slug is name in lower case without _ and -.
+func isSlug(slug string, name []byte) bool {
+	i := 0
+	for _, c := range name {
+		if c == '_' || c == '-' {
+			continue
+		}
+		if i == len(slug) || slug[i] != lower(c) {
+			return false
+		}
+		i++
+	}
+	return i == len(slug)
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c |= 0x20
+	}
+	return c
 }
 
 // of returns v in the form f; ok is false if it has none.

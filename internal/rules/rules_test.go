@@ -233,24 +233,38 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-func TestSlugHasRoomForTheTable(t *testing.T) {
+// TestAliasTable: no two names have one hash, and what is added has a name that
+// Graylog keeps.
+func TestAliasTable(t *testing.T) {
 	a := newAliases()
-	for s, al := range a.bySlug {
-		if got := slug(make([]byte, 0, 32), []byte(s)); string(got) != s {
-			t.Errorf("%s: %q", s, got)
-		}
-		if newName(string(a.names[al.target])) != "" {
-			t.Errorf("%s is no name", a.names[al.target])
+	for h, al := range a.bySlug {
+		name := []byte(strings.ToUpper(al.slug[:1]) + "_" + al.slug[1:4] + "-" + al.slug[4:])
+		if hashSlug(name) != h || !isSlug(al.slug, name) || isSlug(al.slug, name[1:]) || isSlug(al.slug, append(name, 'x')) || a.ends[name[0]&31]>>(name[len(name)-1]&31)&1 == 0 {
+			t.Errorf("%s is not found as %s", al.slug, name)
 		}
 	}
-	for target, name := range a.names {
-		found := false
-		for _, al := range a.bySlug {
-			found = found || int(al.target) == target
+	ranks := map[uint8]map[uint8]bool{}
+	for _, al := range a.bySlug {
+		if ranks[al.target] == nil {
+			ranks[al.target] = map[uint8]bool{}
 		}
-		if !found {
-			t.Errorf("%s has no aliases", name)
+		ranks[al.target][al.rank] = true
+	}
+	names, slugs := 0, 0
+	for target, r := range ranks {
+		names++
+		slugs += len(r)
+		for rank := range r {
+			if int(rank) >= len(r) {
+				t.Errorf("%s: rank %d of %d", a.names[target], rank, len(r))
+			}
 		}
+		if newName(string(a.names[target])) != "" {
+			t.Errorf("%s is no name", a.names[target])
+		}
+	}
+	if names != targets || slugs != len(a.bySlug) {
+		t.Errorf("%d names, %d ranks for %d aliases", names, slugs, len(a.bySlug))
 	}
 }
 
