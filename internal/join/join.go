@@ -6,7 +6,9 @@
 //
 // Pieces announce that more of their line follows (_LINE_BREAK=line-max,
 // CONTAINER_PARTIAL_MESSAGE) and are joined without a separator. Blanks that
-// journald strips at the end of a piece are not restored. What waits too long
+// journald strips at the end of a piece are not restored, and behind a line of
+// exactly LineMax bytes, whose end journald does not tell, the next one is taken
+// for its rest (the parser finds the documents of both). What waits too long
 // for its end, or would exceed a limit, goes on as it is; the joined entry has
 // the LineBreak and Partial of its last piece, so a missing end shows.
 //

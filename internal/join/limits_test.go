@@ -366,6 +366,11 @@ func TestParsed(t *testing.T) {
 	if string(r.Short.Bytes) != `"deprecated endpoint called"` || r.Level != 4 || r.Degraded != 0 || r.TimeUsec != 1_794_904_111_733_000 {
 		t.Errorf("pretty-printed JSON: %s, level %d, time %d, degraded %b", r.Short.Bytes, r.Level, r.TimeUsec, r.Degraded)
 	}
+	j.Add(piece(streamA, `_jsonrc:{"message":"a"}`), time.Time{}) // of exactly LineMax bytes
+	j.Add(line(streamA, `_jsonrc:{"message":"b"}`), time.Time{})
+	if e, ok := j.Next(); !ok || len(p.Parse(nil, e)) != 2 {
+		t.Errorf("two documents without a line end between them: %+v", e)
+	}
 	r = records(470, 490)[0]
 	if string(r.Short.Bytes) != "node:fs:448" || !bytes.Contains(r.Full.Bytes, []byte("Error: ENOENT")) {
 		t.Errorf("crash: %s\n%s", r.Short.Bytes, r.Full.Bytes)
