@@ -1,13 +1,73 @@
 package guard
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
+
+// saveForever makes the test binary save ever larger tables to the file that this
+// variable names, one after the other, and print a line after each.
+const saveForever = "GUARD_TEST_SAVE_FOREVER"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(saveForever); path != "" {
+		tab, err := RecoverTable(path)
+		for n := 0; err == nil; n++ {
+			tab.put(fmt.Sprint("field_", tab.Len()), Kind(tab.Len()%4))
+			if err = tab.Save(path); err == nil {
+				fmt.Println(tab.Len())
+			}
+		}
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// TestKilledDuringSave: what was saved before a SIGKILL is there after it.
+func TestKilledDuringSave(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	for round := range 20 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), saveForever+"="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		saved, lines := 0, bufio.NewScanner(out)
+		for range 2 + round%5 {
+			if !lines.Scan() {
+				t.Fatal("it ended by itself")
+			}
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		// What it still had in the pipe was saved too.
+		for ok := true; ok; ok = lines.Scan() {
+			if _, err := fmt.Sscan(lines.Text(), &saved); err != nil {
+				t.Fatalf("it printed %q", lines.Text())
+			}
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("it was not killed")
+		}
+		tab, err := RecoverTable(path)
+		if err != nil || tab.Len() < saved || tab.Len() > saved+1 {
+			t.Fatalf("round %d: %d names, saved were %d: %v", round, tab.Len(), saved, err)
+		}
+	}
+}
 
 func wantTable(t *testing.T, path, want string) {
 	t.Helper()
