@@ -33,7 +33,7 @@ func (s *scanner) assignment(i int) (m match, next int) {
 	if k == number && s.near(i, "card") {
 		k = card
 	}
-	return s.value(v, k, src[i] == ':' && v > blanks && !quoted)
+	return s.value(i, v, k, quoted)
 }
 
 // near reports whether a word in lower case stands shortly before src[i], in any
@@ -84,9 +84,9 @@ func (s *scanner) name(i int) (name []byte, quoted bool) {
 	return src[start:end], quoted
 }
 
-// value matches the value at src[v] of a name of kind k. prose is set for
-// name: value without quotes around the name, which can be a sentence.
-func (s *scanner) value(v int, k kind, prose bool) (m match, next int) {
+// value matches the value at src[v] of a name of kind k, quoted or not, whose
+// separator is src[i].
+func (s *scanner) value(i, v int, k kind, quoted bool) (m match, next int) {
 	src := s.src
 	depth := 0 // of the quote: how many backslashes
 	for v+depth < len(src) && src[v+depth] == '\\' {
@@ -107,9 +107,9 @@ func (s *scanner) value(v int, k kind, prose bool) (m match, next int) {
 		if k != secret || bytes.HasPrefix(src[v:], []byte(Mask)) && s.bareEnd(v, unbounded) == v+len(Mask) {
 			return m, v + 1
 		}
-		return match{start: v, end: s.container(v), rule: ruleKey, quote: s.quoteAt(v)}, v
-	case k == weak && (prose || src[v] == '/'):
-		return m, v
+		return match{start: v, end: s.container(v), rule: ruleKey, quote: s.quoteBefore(i)}, v
+	case k == weak && src[i] == ':' && src[v-1] == ' ' && !quoted, k == directory && src[v] == '/':
+		return m, v // a sentence; PWD=/srv
 	}
 	var end int
 	if k == authorization || k == cookies {
@@ -118,33 +118,28 @@ func (s *scanner) value(v int, k kind, prose bool) (m match, next int) {
 		end = s.bareEnd(v, k.longest())
 	}
 	m, next = s.inner(v, end, k, false)
-	if m.start == v && m.end > 0 && k != authorization {
-		if _, text := s.name(v - 1); text && src[v-1] == ':' {
-			m.quote = s.quoteAt(v)
-		}
+	if quoted && m.end > 0 && k != authorization {
+		m.quote = s.quoteBefore(i)
 	}
 	return m, next
 }
 
-// quoteAt returns the quote of the name before the value at v, with its
+// quoteBefore returns the quote of the name before the separator at i, with its
 // backslashes, or nothing: what JSON needs around the mask of a value that is no
 // string.
-func (s *scanner) quoteAt(v int) string {
-	src := s.src
-	i := v - 1
-	for i > 0 && src[i] == ' ' {
+func (s *scanner) quoteBefore(i int) string {
+	const deepest = 15
+	for i > 0 && s.src[i-1] == ' ' {
 		i--
 	}
-	for i--; i > 0 && src[i] == ' '; i-- {
-	}
-	if i < 0 || src[i] != '"' {
+	if i == 0 || s.src[i-1] != '"' {
 		return ""
 	}
-	end := i + 1
-	for i > 0 && end-i < 16 && src[i-1] == '\\' {
-		i--
+	start := i - 1
+	for start > 0 && i-start <= deepest && s.src[start-1] == '\\' {
+		start--
 	}
-	return string(src[i:end])
+	return string(s.src[start:i])
 }
 
 // inner matches the secret in the value src[start:end] of a name of kind k.
@@ -171,9 +166,9 @@ func (s *scanner) inner(start, end int, k kind, quoted bool) (m match, next int)
 		if !quoted {
 			return match{}, start
 		}
-	case weak:
-		if bytes.IndexByte(text, '/') == 0 {
-			return match{}, start // PWD=/srv
+	case directory:
+		if text[0] == '/' {
+			return match{}, start
 		}
 	case card, account, number, auth:
 		if !k.holds(text) && !(k != auth && s.cutAt(end)) {

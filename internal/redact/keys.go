@@ -28,6 +28,7 @@ const (
 	card               // number of a payment card
 	code               // of a payment card
 	account            // IBAN
+	directory          // PWD: a password, or the shell's working directory
 	number             // of a payment card, if it is one (in a text only)
 )
 
@@ -122,13 +123,13 @@ func isIBAN(text []byte) bool {
 
 // keys decides what a name means, and remembers it.
 type keys struct {
-	phrases []phrase        // immutable after newKeys
+	phrases [256][]phrase   // by their last byte; immutable after newKeys
 	keep    map[string]bool // immutable after newKeys
 	last    [256]bool       // bytes that the name of a secret can end with
-	cache   [cacheSize]cached
+	cache   [cacheSize][2]cached
 }
 
-const cacheSize = 512 // a power of two
+const cacheSize = 256 // a power of two
 
 type cached struct {
 	kind kind
@@ -138,37 +139,48 @@ type cached struct {
 
 // phrase is the end of a name: its words without what is between them.
 type phrase struct {
-	text  string
-	kind  kind
-	glued bool // matches the end of a word too, as in PGPASSWORD
+	text string
+	kind kind
+	fits fit
 }
+
+// fit says where in a name a phrase counts.
+type fit uint8
+
+const (
+	lastWords fit = iota
+	glued         // at the end of a word too, as in PGPASSWORD
+	whole         // if it is the name
+)
 
 // phrases are the ends of the names that are secret, and those of names that only
 // look so; the first that matches counts.
 func phrases() []phrase {
 	var list []phrase
-	add := func(k kind, glued bool, words string) {
+	add := func(k kind, f fit, words string) {
 		for _, w := range strings.Fields(words) {
-			list = append(list, phrase{w, k, glued})
+			list = append(list, phrase{w, k, f})
 		}
 	}
 	// What a page or a request is found again with, and public keys.
-	add(ordinary, true, "pagetoken nexttoken continuationtoken canceltoken synctoken forgotpassword resetpassword changepassword publickey")
-	add(authorization, false, "authorization authorisation")
-	add(cookies, false, "cookie")
-	add(session, true, "sessionid sessid sessiontoken sessionkey")
-	add(session, false, "connectsid sessionsid cookiesid cookiessid")
-	add(secret, true, "password passwd passphrase passcode passwort secret token apikey privatekey secretkey accesskey accesskeyid authkey encryptionkey signingkey")
-	add(secret, false, "pwd secretid jwt bearer masterkey sharedkey sshkey hmackey accountkey subscriptionkey appkey mfacode otpcode totpcode verificationcode pincode passwordhash")
-	add(weak, false, "pass pin otp totp oldpwd")
-	add(secret, false, "dbpass pgpass mysqlpass smtppass userpass")
-	add(card, true, "cardnumber cardnum")
-	add(card, false, "pan cardno ccnumber ccnum creditcard")
-	add(code, false, "cvv cvc cvv2 cvc2 cvvcode cvccode cardcode securitycode")
-	add(account, false, "iban")
-	add(number, false, "number")
-	add(auth, false, "auth")
-	add(parameter, false, "sid sig signature amzsignature amzcredential")
+	add(ordinary, glued, "pagetoken nexttoken continuationtoken canceltoken synctoken forgotpassword resetpassword changepassword publickey")
+	add(authorization, lastWords, "authorization authorisation")
+	add(cookies, lastWords, "cookie")
+	add(session, glued, "sessionid sessid sessiontoken sessionkey")
+	add(session, lastWords, "connectsid sessionsid cookiesid cookiessid")
+	add(secret, glued, "password passwd passphrase passcode passwort secret token apikey privatekey secretkey accesskey accesskeyid authkey encryptionkey signingkey")
+	add(directory, whole, "pwd oldpwd")
+	add(directory, lastWords, "envpwd envoldpwd")
+	add(secret, lastWords, "pwd secretid jwt bearer masterkey sharedkey sshkey hmackey accountkey subscriptionkey appkey mfacode otpcode totpcode verificationcode pincode passwordhash")
+	add(weak, lastWords, "pass pin otp totp")
+	add(secret, lastWords, "dbpass pgpass mysqlpass smtppass userpass")
+	add(card, glued, "cardnumber cardnum")
+	add(card, lastWords, "pan cardno ccnumber ccnum creditcard")
+	add(code, lastWords, "cvv cvc cvv2 cvc2 cvvcode cvccode cardcode securitycode")
+	add(account, lastWords, "iban")
+	add(number, whole, "number")
+	add(auth, lastWords, "auth")
+	add(parameter, lastWords, "sid sig signature amzsignature amzcredential")
 	return list
 }
 
@@ -184,7 +196,7 @@ func newKeys(own, keep []string) (*keys, error) {
 			wrong = append(wrong, fmt.Errorf("add key %.64q: want 1 to %d bytes with a letter or a digit", name, maxName))
 			continue
 		}
-		k.phrases = append(k.phrases, phrase{string(w.text[:w.n]), secret, false})
+		k.add(phrase{string(w.text[:w.n]), secret, lastWords})
 	}
 	for _, name := range keep {
 		if name == "" || len(name) > maxName {
@@ -193,18 +205,23 @@ func newKeys(own, keep []string) (*keys, error) {
 		}
 		k.keep[name] = true
 	}
-	k.phrases = append(k.phrases, phrases()...)
-	for _, p := range k.phrases {
-		k.ends(p.text)
+	for _, p := range phrases() {
+		k.add(p)
 	}
 	for _, s := range neutral() {
 		k.ends(s)
 	}
-	k.ends("0123456789")
 	for c := '0'; c <= '9'; c++ {
 		k.last[c] = true
 	}
 	return k, errors.Join(wrong...)
+}
+
+// add adds a phrase; earlier ones count first.
+func (k *keys) add(p phrase) {
+	k.ends(p.text)
+	last := p.text[len(p.text)-1]
+	k.phrases[last] = append(k.phrases[last], p)
 }
 
 // ends notes the byte that a name ends with.
@@ -222,10 +239,14 @@ func (k *keys) kind(name []byte) kind {
 	if len(name) == 0 {
 		return ordinary
 	}
-	c := &k.cache[hash(name)&(cacheSize-1)]
-	if int(c.len) == len(name) && string(c.name[:c.len]) == string(name) {
-		return c.kind
+	set := &k.cache[hash(name)&(cacheSize-1)]
+	for i := range set {
+		if c := &set[i]; int(c.len) == len(name) && string(c.name[:c.len]) == string(name) {
+			return c.kind
+		}
 	}
+	set[1] = set[0]
+	c := &set[0]
 	c.kind = k.decide(name)
 	c.len = uint8(copy(c.name[:], name))
 	return c.kind
@@ -256,7 +277,7 @@ func (k *keys) decide(name []byte) kind {
 		return found
 	}
 	n := w.trim(w.n)
-	if found := k.match(&w, n); n < w.n && found.ofField() && found != auth && found != weak {
+	if found := k.match(&w, n); n < w.n && found.ofField() && found != auth && found != weak && found != directory {
 		return found
 	}
 	// {"password":{"hunter":"x"}}: what is under a secret name is secret, unless
@@ -271,17 +292,18 @@ func (k *keys) decide(name []byte) kind {
 
 // match returns the kind of the first n bytes of the words.
 func (k *keys) match(w *words, n int) kind {
+	if n == 0 {
+		return ordinary
+	}
 	text := w.text[:n]
-	for i := range k.phrases {
-		p := &k.phrases[i]
+	list := k.phrases[text[n-1]]
+	for i := range list {
+		p := &list[i]
 		at := n - len(p.text)
 		if at < 0 || string(text[at:]) != p.text {
 			continue
 		}
-		if p.kind == number && at > 0 {
-			continue // only the whole name
-		}
-		if p.glued || w.begins[at] != 0 {
+		if p.fits == glued || at == 0 || p.fits == lastWords && w.begins[at] != 0 {
 			return p.kind
 		}
 	}
@@ -418,8 +440,12 @@ func (r *Redactor) named(rec *record.Record, f *record.Field, k kind) {
 	start, end := 0, len(text)
 	switch k {
 	case weak:
-		if f.Value.Kind == record.Number && !bytes.HasSuffix(bytes.ToLower(f.Name), []byte("n")) && !bytes.HasSuffix(bytes.ToLower(f.Name), []byte("p")) || text[0] == '/' {
-			return // pass: 12, PWD=/srv
+		if f.Value.Kind == record.Number && !bytes.HasSuffix(bytes.ToLower(f.Name), []byte("n")) && !bytes.HasSuffix(bytes.ToLower(f.Name), []byte("p")) {
+			return // pass: 12
+		}
+	case directory:
+		if text[0] == '/' {
+			return
 		}
 	case authorization:
 		from, to, found := r.s.credentials(text, true)

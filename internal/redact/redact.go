@@ -246,28 +246,16 @@ func limit(rec *record.Record, v *record.Value, n int) {
 // were any. text must not be r.tmp.
 func (r *Redactor) appendText(dst, text []byte, cookie bool) (all []byte, changed bool) {
 	start := len(dst)
-	if n, escaped := r.find(text, cookie); escaped {
-		// A secret may be written with escapes. The text is taken without them
-		// only if that shows more of them, else it stays as it is.
-		r.tmp = appendPlain(r.tmp[:0], text)
-		if m, _ := r.find(r.tmp, cookie); m > n {
-			text, changed = r.tmp, true
+	dst, changed = r.appendMasked(dst, text, cookie)
+	// A secret may be written with escapes, in strings in strings. The text is
+	// taken without them only if that shows more of them, else it stays as it is.
+	if r.s.escaped {
+		r.tmp = appendPlain(r.tmp[:0], dst[start:])
+		r.s.begin(r.tmp, false, cookie)
+		if _, found := r.s.next(); found {
+			dst, changed = r.appendMasked(dst[:start], r.tmp, cookie)
 		}
 	}
-	done := 0
-	r.s.begin(text, false, cookie)
-	for {
-		m, found := r.s.next()
-		if !found {
-			break
-		}
-		dst = append(dst, text[done:m.start]...)
-		dst = m.appendMask(dst)
-		done = m.end
-		changed = true
-		r.counts[m.rule].Add(1)
-	}
-	dst = append(dst, text[done:]...)
 	for _, p := range r.patterns {
 		if p.re.Match(dst[start:]) {
 			var hit bool
@@ -278,15 +266,20 @@ func (r *Redactor) appendText(dst, text []byte, cookie bool) (all []byte, change
 	return dst, changed
 }
 
-// find returns how many secrets a text has, and whether it has escapes that could
-// hide others.
-func (r *Redactor) find(text []byte, cookie bool) (n int, escaped bool) {
+// appendMasked appends text to dst with a mask for each secret of it.
+func (r *Redactor) appendMasked(dst, text []byte, cookie bool) (all []byte, changed bool) {
+	done := 0
 	r.s.begin(text, false, cookie)
 	for {
-		if _, found := r.s.next(); !found {
-			return n, r.s.escaped
+		m, found := r.s.next()
+		if !found {
+			return append(dst, text[done:]...), changed
 		}
-		n++
+		dst = append(dst, text[done:m.start]...)
+		dst = m.appendMask(dst)
+		done = m.end
+		changed = true
+		r.counts[m.rule].Add(1)
 	}
 }
 

@@ -59,7 +59,7 @@ const (
 	base64URL                       // alnum - _
 	dotted                          // base64URL .
 	base64Std                       // alnum + / =
-	credentials                     // RFC 6750 section 2.1, and : %
+	credentials                     // RFC 6750 section 2.1 without = at the end; and : %
 	hashText                        // alnum $ . / + , = -
 	nameText                        // of names of parameters: alnum _ - .
 )
@@ -86,7 +86,7 @@ func charsets() (t [256]charset) {
 		in(base64URL, "-_")
 		in(dotted, "-_.")
 		in(base64Std, "+/=")
-		in(credentials, "-._~+/=:%")
+		in(credentials, "-._~+/:%")
 		in(hashText, "$./+,=-")
 		in(nameText, "_-.")
 	}
@@ -139,6 +139,8 @@ func tokens() []token {
 type tokenTable struct {
 	class [256]class
 	set   [256]charset
+	// before has for each byte the bits of those that may begin a token after it.
+	bit, before [256]uint8
 	// byPrevious has the tokens by the byte before the one at which they are
 	// looked for, or by this byte if it is the first.
 	byPrevious [256][]token
@@ -159,10 +161,19 @@ const (
 // newTokenTable returns the table of all tokens.
 func newTokenTable() *tokenTable {
 	t := &tokenTable{set: charsets()}
+	bits := 0
 	for _, k := range tokens() {
-		t.class[k.prefix[k.at]] = atToken
-		p := k.prefix[max(k.at-1, 0)]
+		c, p := k.prefix[k.at], k.prefix[max(k.at-1, 0)]
+		t.class[c] = atToken
 		t.byPrevious[p] = append(t.byPrevious[p], k)
+		if t.bit[c] == 0 {
+			bits++
+			t.bit[c] = 1 << bits
+		}
+		t.before[p] |= t.bit[c]
+	}
+	for c := range t.before {
+		t.before[c] |= t.bit['$'] // is the first byte of its tokens
 	}
 	t.class['='], t.class[':'] = atSeparator, atSeparator
 	t.class['J'] = atJWT

@@ -36,7 +36,9 @@ type scanner struct {
 // first match says only that its text has to be looked at, and escaped that it
 // must be even without one. With cookie, src is a list of cookies.
 func (s *scanner) begin(src []byte, raw, cookie bool) {
-	*s = scanner{r: s.r, src: src, raw: raw, work: s.work, line: [2]int{-1, -1}}
+	s.src, s.raw, s.escaped = src, raw, false
+	s.pos, s.done, s.cookies = 0, 0, 0
+	s.line = [2]int{-1, -1}
 	if cookie {
 		s.cookies = len(src)
 	}
@@ -44,21 +46,15 @@ func (s *scanner) begin(src []byte, raw, cookie bool) {
 
 // next returns the next secret. Matches do not overlap and are in order.
 func (s *scanner) next() (m match, found bool) {
-	src, classes := s.src, &s.r.tokens.class
+	src, t := s.src, s.r.tokens
 	i := s.pos
 	for {
-		for i+4 <= len(src) && classes[src[i]]|classes[src[i+1]]|classes[src[i+2]]|classes[src[i+3]] == 0 {
-			i += 4
-		}
-		for i < len(src) && classes[src[i]] == 0 {
-			i++
-		}
-		if i >= len(src) {
+		if i = t.skip(src, i); i >= len(src) {
 			s.pos = len(src)
 			return m, false
 		}
 		next := i + 1
-		switch classes[src[i]] {
+		switch t.class[src[i]] {
 		case atSeparator:
 			m, next = s.separator(i)
 		case atToken:
@@ -78,6 +74,45 @@ func (s *scanner) next() (m match, found bool) {
 		}
 		m = match{}
 		i = next
+	}
+}
+
+// skip returns the index of the first byte of src[i:] at which a secret can be
+// recognised, or len(src).
+func (t *tokenTable) skip(src []byte, i int) int {
+	for {
+		for p := src[i:]; len(p) >= 8 && t.class[p[0]]|t.class[p[1]]|t.class[p[2]]|t.class[p[3]]|
+			t.class[p[4]]|t.class[p[5]]|t.class[p[6]]|t.class[p[7]] == 0; p = p[8:] {
+			i += 8
+		}
+		for i < len(src) && t.class[src[i]] == 0 {
+			i++
+		}
+		if i == len(src) {
+			return i
+		}
+		// Most of these bytes are those of ordinary words: look at one more.
+		switch t.class[src[i]] {
+		case atDash:
+			if i+1 < len(src) && src[i+1] == '-' || i == 0 || t.before[src[i-1]]&t.bit['-'] != 0 {
+				return i
+			}
+		case atToken:
+			if i == 0 || t.before[src[i-1]]&t.bit[src[i]] != 0 {
+				return i
+			}
+		case atJWT:
+			if i > 0 && src[i-1] == 'y' {
+				return i
+			}
+		case atScheme:
+			if i+1 < len(src) && (src[i+1]|0x20 == 'e' || src[i+1]|0x20 == 'a') {
+				return i
+			}
+		default:
+			return i
+		}
+		i++
 	}
 }
 
@@ -160,6 +195,9 @@ func (s *scanner) token(i int) (m match, next int) {
 		}
 		from := start + len(t.prefix)
 		end := s.end(from, t.set)
+		for end > from && src[end-1] == ',' {
+			end--
+		}
 		if end-from >= t.min || end > from && s.cutAt(end) {
 			return match{start: start, end: end, rule: t.rule}, end
 		}
@@ -215,6 +253,10 @@ func (s *scanner) scheme(i int) (m match, next int) {
 		set = base64Std
 	}
 	end := s.end(start, set)
+	for !basic && end < len(src) && src[end] == '=' {
+		end++
+		s.work++
+	}
 	for end > start && (src[end-1] == '.' || src[end-1] == ':') {
 		end--
 	}
@@ -243,11 +285,11 @@ func random(text []byte) bool {
 		return false
 	}
 	for _, c := range text[1:] {
-		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c == '_' {
+		if c >= '0' && c <= '9' {
 			return true
 		}
 	}
-	return len(text) >= 16
+	return len(text) >= 20
 }
 
 // hasFold reports whether text begins with the lower-case letters of word, in any
@@ -310,7 +352,14 @@ func (s *scanner) passwordEnd(colon, from, end int) int {
 	for k := end; k < min(len(src), end+far); k++ {
 		s.work++
 		if c := src[k]; c == '@' {
-			return k
+			at := k
+			for ; k < len(src) && !endsAuthority(src[k]); k++ {
+				if src[k] == '@' {
+					at = k
+				}
+			}
+			s.work += k - at
+			return at
 		} else if c <= ' ' || c == '"' || c == '\'' || c == '`' || c == '\\' {
 			break
 		}
@@ -361,11 +410,14 @@ func (s *scanner) pem(i int) (m match, next int) {
 	src := s.src
 	const longestLabel = 64
 	label := i + len(pemBegin)
-	n := bytes.Index(src[label:min(len(src), label+longestLabel)], []byte("-----"))
-	if n < 0 || !bytes.Contains(src[label:label+n], []byte(pemKey)) {
+	n := label
+	for n < len(src) && n-label < longestLabel && (src[n] == ' ' || s.r.tokens.set[src[n]]&upperDigits != 0) {
+		n++
+	}
+	if !bytes.HasPrefix(src[n:], []byte("-----")) || !bytes.Contains(src[label:n], []byte(pemKey)) {
 		return m, label
 	}
-	start := label + n + len("-----")
+	start := n + len("-----")
 	// The block ends at its last line, else with the string that it is in.
 	end := start
 	for end < len(src) && src[end] != '"' && src[end] != '\'' && !bytes.HasPrefix(src[end:], []byte(pemEnd)) {
