@@ -24,8 +24,9 @@ type group struct {
 
 	firstUsec, lastUsec int64     // times of the first and last entry
 	first, last         time.Time // when these were added
-	since               time.Time // first, or that of an earlier group that origins stand before
 	began, grew         uint64    // numbers of the first and last entry
+	from                uint64    // number of the first entry behind origins
+	since               time.Time // when it was added
 }
 
 // begin makes g a group of e alone.

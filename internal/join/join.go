@@ -203,7 +203,7 @@ func (j *Joiner) start(e *record.Entry, now time.Time, k kind) {
 		g = new(group)
 	}
 	g.begin(e, now, k)
-	g.began, g.grew = j.added, j.added
+	g.from, g.began, g.grew = j.added, j.added, j.added
 	j.groups = append(j.groups, g)
 	j.bytes += size
 }
@@ -243,8 +243,8 @@ func (j *Joiner) complete(g *group) {
 	j.ready = append(j.ready, ready{&g.entry, g})
 }
 
-// keepWhole makes what waits since before the last entry of g stand before all
-// of g. From a position between these a reader would begin in the middle of g,
+// keepWhole makes what stands before the last entry of g stand before all of g.
+// From a position between these a reader would begin in the middle of g,
 // and take its rest for another message.
 //
 // In a source that is never without a group this could go on from group to
@@ -254,8 +254,9 @@ func (j *Joiner) keepWhole(g *group) {
 		return
 	}
 	for _, other := range j.groups {
-		if other.began < g.grew {
+		if other.from < g.grew {
 			other.hold(g.origins)
+			other.from = min(other.from, g.from)
 			if g.since.Before(other.since) {
 				other.since = g.since
 			}

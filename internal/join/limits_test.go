@@ -298,6 +298,8 @@ func TestHeldOverlap(t *testing.T) {
 			[]record.Origin{{File: 1, Before: 1}, {File: 2, Before: 3}}},
 		"of one entry": {[]*record.Entry{at(line(streamA, "Error: x"), 1, 1), at(piece(streamB, "1"), 1, 2), at(line(streamA, "b"), 1, 3)}, []record.Origin{{File: 1, Before: 2}}},
 		"behind":       {[]*record.Entry{at(line(streamA, "Error: x"), 1, 1), at(line(streamA, " a"), 1, 2), at(piece(streamB, "1"), 1, 3), at(line(streamA, "b"), 1, 4)}, []record.Origin{{File: 1, Before: 3}}},
+		"of three": {[]*record.Entry{at(line(streamB, "Error: x"), 1, 1), at(piece("c", "1"), 1, 2), at(line(streamB, " b"), 1, 3), at(piece(streamA, "a"), 1, 4), at(line("c", "2"), 1, 5),
+			at(line(streamB, "x"), 1, 6)}, []record.Origin{{File: 1, Before: 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := New(Options{MultiLine: true})

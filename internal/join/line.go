@@ -56,7 +56,7 @@ func (j *Joiner) begin(line []byte, e *record.Entry) kind {
 		return assertion
 	case isFailure(line) && !j.hasDocument(line):
 		return failure
-	case opensBracket(last) && last != ',' && depth(line) > 0:
+	case opensBracket(last) && depth(line) > 0:
 		return document
 	case last == ':' || bytes.HasPrefix(line, []byte("┌")) || j.hasLearned(e.StreamID):
 		return plain
