@@ -3,6 +3,8 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -265,6 +267,36 @@ func TestAliasTable(t *testing.T) {
 	}
 	if names != targets || slugs != len(a.bySlug) {
 		t.Errorf("%d names, %d ranks for %d aliases", names, slugs, len(a.bySlug))
+	}
+}
+
+// TestDocumentedAliases: docs/rules.md has every alias, in the order of preference.
+func TestDocumentedAliases(t *testing.T) {
+	text, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAliases()
+	code := regexp.MustCompile("`([^`]+)`")
+	found := 0
+	for target, name := range a.names {
+		_, row, ok := strings.Cut(string(text), "\n| `"+string(name)+"` | ")
+		if !ok {
+			t.Errorf("%s is not documented", name)
+			continue
+		}
+		row, _, _ = strings.Cut(row, "\n")
+		for i, m := range code.FindAllStringSubmatch(row, -1) {
+			field := []byte(strings.ReplaceAll(m[1], ".", "_"))
+			al, ok := a.bySlug[hashSlug(field)]
+			if !ok || int(al.target) != target || int(al.rank) != i {
+				t.Errorf("%s: %s is documented as number %d, the table has %+v", name, m[1], i, al)
+			}
+			found++
+		}
+	}
+	if found != len(a.bySlug) {
+		t.Errorf("%d of %d aliases are documented", found, len(a.bySlug))
 	}
 }
 
