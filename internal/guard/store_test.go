@@ -161,7 +161,7 @@ func TestFailedSaveKeepsTheOldTable(t *testing.T) {
 }
 
 func TestDamagedFileIsSetAside(t *testing.T) {
-	for _, content := range []string{"", "x", "logship-types 1\na", "logship-types 1\na number\na number\n", strings.Repeat("\x00", 100), strings.Repeat("#\n", maxTableBytes/2+1)} {
+	for _, content := range []string{"", "x", "logship-types 1\na", "logship-types 1\na number\na number\n", strings.Repeat("\x00", 100), "logship-types 1\n" + strings.Repeat("#\n", maxTableBytes/2)} {
 		path := filepath.Join(t.TempDir(), FileName)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -228,7 +228,7 @@ func Merge(tables ...*Table) (merged *Table, conflicts []string) {
 	different := map[string]bool{}
 	for _, t := range tables {
 		for name, kind := range t.All() {
-			if other, ok := merged.Kind(name); ok && (other != kind || different[name]) {
+			if other, ok := merged.Kind(name); ok && other != kind {
 				different[name] = true
 				kind = String
 			}
