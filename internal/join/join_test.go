@@ -148,6 +148,7 @@ func TestRecords(t *testing.T) {
 		"ESM":                 {"file:///srv/x.mjs:10\nimport y from 'z'\n       ^\nSyntaxError: no\n    at ModuleJob._instantiate (node:internal)\nNode.js v20.20.2"},
 		"JSON.parse":          {"undefined:1\n{bad\n ^\nSyntaxError: Unexpected token b in JSON at position 1\n    at JSON.parse (<anonymous>)\nNode.js v20.20.2"},
 		"location only":       {"/srv/app/index.js:12", document, "localhost:3000", "ready"},
+		"mark too late":       {"/srv/app/index.js:12\nx\n  y\n  ^", "z"},
 		"location, no mark":   {"/srv/app/index.js:12\nready", "set", "go"},
 		"crash, then restart": {"/srv/a.js:1\nx\n^\nError: a", document, "Server listening"},
 		"assertion": {"AssertionError [ERR_ASSERTION]: Expected values to be strictly deep-equal:\n+ actual - expected\n  {\n+   a: 1\n-   a: 2\n  }\n    at x (y) {\n  generatedMessage: true,\n}",
