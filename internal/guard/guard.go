@@ -153,7 +153,9 @@ func (g *Guard) Counts() Counts {
 	}
 }
 
-// Dirty reports whether names were learned that are not saved.
+// Dirty reports whether names were learned that are not saved. If the table is
+// saved before the position behind the records that taught it, a crash forgets
+// only what the same records will teach again.
 func (g *Guard) Dirty() bool { return g.learned > g.saved }
 
 // Snapshot returns what was learned, without what the shared table has. The
