@@ -298,12 +298,30 @@ func (s *scanner) headerEnd(i int) int {
 	}
 	src := s.src
 	from := i
-	for i < len(src) && src[i] != '\n' && src[i] != '\r' && !isQuote(src[i]) {
-		if src[i] == '\\' && i+1 < len(src) && (src[i+1] == 'n' || src[i+1] == 'r' || src[i+1] == '\\' || isQuote(src[i+1])) {
-			break
+	for i < len(src) && src[i] != '\n' && src[i] != '\r' {
+		depth := 0
+		for i+depth < len(src) && src[i+depth] == '\\' {
+			depth++
 		}
-		i++
+		q := i + depth
+		switch {
+		case q < len(src) && isQuote(src[q]):
+			if i == from || src[i-1] != '=' {
+				return s.endLine(from, i)
+			}
+			i = min(s.closing(q+1, src[q], depth, unbounded)+depth+1, len(src)) // Digest name="value"
+		case depth > 0 && q < len(src) && (src[q] == 'n' || src[q] == 'r'):
+			return s.endLine(from, i)
+		default:
+			i = max(q, i+1)
+		}
 	}
+	return s.endLine(from, i)
+}
+
+// endLine notes a part of a line that headerEnd has been through, and returns its
+// end.
+func (s *scanner) endLine(from, i int) int {
 	s.work += i - from
 	s.line = [2]int{from, i}
 	return i

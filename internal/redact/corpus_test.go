@@ -85,8 +85,8 @@ func frames(tb testing.TB, p *parse.Parser, r *Redactor, line []byte) (docs []ma
 	return docs, text
 }
 
-// TestCorpusSecretsAreGone also takes the lines apart in the ways that the layers
-// below do: cut at every byte, as text without prefix, in JSON in a string.
+// TestCorpusSecretsAreGone also has the lines as text without prefix, truncated,
+// and in JSON in a string.
 func TestCorpusSecretsAreGone(t *testing.T) {
 	lines, cases := corpus(t)
 	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
@@ -112,6 +112,35 @@ func TestCorpusSecretsAreGone(t *testing.T) {
 	}
 	if secrets < 100 {
 		t.Errorf("the corpus has %d secrets", secrets)
+	}
+}
+
+// TestCorpusCutAtEveryByte checks that of a secret that is cut no beginning is
+// left. The head of a JWT is no secret, and a key of a service is only known by
+// its length.
+func TestCorpusCutAtEveryByte(t *testing.T) {
+	lines, cases := corpus(t)
+	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
+	const telling = 9 // bytes: longer than sk_test_, which says nothing by itself
+	cuts := 0
+	for _, c := range cases {
+		line := lines[c.N-1]
+		for _, s := range c.Secrets {
+			at := bytes.Index(line, []byte(s.Value))
+			switch s.Kind {
+			case "jwt", "awsid", "pan", "iban", "cvv", "pem":
+				continue
+			}
+			for n := telling; at >= 0 && n < len(s.Value); n++ {
+				cuts++
+				if _, text := frames(t, p, r, line[:at+n]); strings.Contains(text, s.Value[:n]) {
+					t.Errorf("line %d (%s): %s is left\n%s", c.N, c.Case, s.Value[:n], text)
+				}
+			}
+		}
+	}
+	if cuts < 500 {
+		t.Errorf("%d cuts", cuts)
 	}
 }
 

@@ -255,13 +255,14 @@ func (k *keys) kind(name []byte) kind {
 // hash returns a number made of the ends and the length of a name.
 func hash(name []byte) uint32 {
 	n := len(name)
-	if n >= 8 {
-		h := binary.LittleEndian.Uint64(name) ^ binary.LittleEndian.Uint64(name[n-8:])*3
-		return uint32((h + uint64(n)) * 0x9E3779B97F4A7C15 >> 40)
-	}
 	h := uint64(n)
-	for _, c := range name {
-		h = h<<8 | uint64(c)
+	switch {
+	case n >= 8:
+		h += binary.LittleEndian.Uint64(name) ^ binary.LittleEndian.Uint64(name[n-8:])*3
+	case n >= 4:
+		h += uint64(binary.LittleEndian.Uint32(name))<<32 | uint64(binary.LittleEndian.Uint32(name[n-4:]))
+	default:
+		h += uint64(name[0])<<16 | uint64(name[n-1])<<8
 	}
 	return uint32(h * 0x9E3779B97F4A7C15 >> 40)
 }
@@ -440,7 +441,7 @@ func (r *Redactor) named(rec *record.Record, f *record.Field, k kind) {
 	start, end := 0, len(text)
 	switch k {
 	case weak:
-		if f.Value.Kind == record.Number && !bytes.HasSuffix(bytes.ToLower(f.Name), []byte("n")) && !bytes.HasSuffix(bytes.ToLower(f.Name), []byte("p")) {
+		if f.Value.Kind == record.Number && f.Name[len(f.Name)-1]|0x20 == 's' {
 			return // pass: 12
 		}
 	case directory:

@@ -201,7 +201,12 @@ func (r *Redactor) redact(rec *record.Record, v *record.Value) bool {
 	if len(src) < 4 {
 		return false
 	}
+	first := r.tokens.skip(src, 0)
+	if first == len(src) && len(r.patterns) == 0 {
+		return false
+	}
 	r.s.begin(src, v.Kind == record.Quoted, false)
+	r.s.pos = first
 	if _, found := r.s.next(); !found && !r.s.escaped && len(r.patterns) == 0 {
 		return false
 	}

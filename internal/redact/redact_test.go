@@ -31,7 +31,8 @@ func TestText(t *testing.T) {
 	// authorization
 	check("Authorization: Bearer abc", "Authorization: Bearer [REDACTED]")
 	check("authorization: Basic dTpw\r\nHost: a", "authorization: Basic [REDACTED]\r\nHost: a")
-	check(`Authorization: Digest username="u", response="9f"`+"\nHost: a", `Authorization: Digest [REDACTED]"u", response="9f"`+"\nHost: a")
+	check(`Authorization: Digest username="u", response="9f"`+"\nHost: a", "Authorization: Digest [REDACTED]\nHost: a")
+	check(`{"h":"Authorization: Digest username=\"u\", response=\"9f\"","a":1}`, `{"h":"Authorization: Digest [REDACTED]","a":1}`)
 	check("sent Bearer 0123456789abcdef.", "sent Bearer [REDACTED].")
 	check("sent bearer%20ab12cd34ef", "sent bearer%20[REDACTED]")
 	check("sent Basic dXNlcjpwYXNz to", "sent Basic [REDACTED] to")

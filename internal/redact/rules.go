@@ -139,8 +139,9 @@ func tokens() []token {
 type tokenTable struct {
 	class [256]class
 	set   [256]charset
-	// before has for each byte the bits of those that may begin a token after it.
-	bit, before [256]uint8
+	// before has for each byte the bits of those that can be part of a token
+	// behind it, and before2 of those one further on.
+	bit, before, before2 [256]uint8
 	// byPrevious has the tokens by the byte before the one at which they are
 	// looked for, or by this byte if it is the first.
 	byPrevious [256][]token
@@ -171,9 +172,11 @@ func newTokenTable() *tokenTable {
 			t.bit[c] = 1 << bits
 		}
 		t.before[p] |= t.bit[c]
+		t.before2[k.prefix[max(k.at-2, 0)]] |= t.bit[c]
 	}
-	for c := range t.before {
-		t.before[c] |= t.bit['$'] // is the first byte of its tokens
+	for c := range t.before { // $ is the first byte of its tokens
+		t.before[c] |= t.bit['$']
+		t.before2[c] |= t.bit['$']
 	}
 	t.class['='], t.class[':'] = atSeparator, atSeparator
 	t.class['J'] = atJWT

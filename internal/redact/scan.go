@@ -91,14 +91,14 @@ func (t *tokenTable) skip(src []byte, i int) int {
 		if i == len(src) {
 			return i
 		}
-		// Most of these bytes are those of ordinary words: look at one more.
+		// Most of these bytes are those of ordinary words: look at those beside.
 		switch t.class[src[i]] {
 		case atDash:
-			if i+1 < len(src) && src[i+1] == '-' || i == 0 || t.before[src[i-1]]&t.bit['-'] != 0 {
+			if i+1 < len(src) && src[i+1] == '-' || i < 2 || t.before[src[i-1]]&t.before2[src[i-2]]&t.bit['-'] != 0 {
 				return i
 			}
 		case atToken:
-			if i == 0 || t.before[src[i-1]]&t.bit[src[i]] != 0 {
+			if i < 2 || t.before[src[i-1]]&t.before2[src[i-2]]&t.bit[src[i]] != 0 {
 				return i
 			}
 		case atJWT:
