@@ -91,7 +91,6 @@ func newAliases() *aliases {
 
 // add adds the aliases of the fields of r. A field that is there is never changed.
 func (a *aliases) add(r *record.Record) {
-	var there [targets]bool
 	var rank [targets]uint8
 	var value [targets]record.Value
 	found := false
@@ -102,10 +101,6 @@ func (a *aliases) add(r *record.Record) {
 		}
 		al, ok := a.bySlug[hashSlug(name)]
 		if !ok || !isSlug(al.slug, name) {
-			continue
-		}
-		if string(name) == string(a.names[al.target]) {
-			there[al.target] = true
 			continue
 		}
 		if len(value[al.target].Bytes) > 0 && rank[al.target] <= al.rank {
@@ -120,8 +115,7 @@ func (a *aliases) add(r *record.Record) {
 		return
 	}
 	for t := range value {
-		// A name of the table may not be in it itself.
-		if len(value[t].Bytes) > 0 && !there[t] && find(r, string(a.names[t])) < 0 {
+		if len(value[t].Bytes) > 0 && find(r, string(a.names[t])) < 0 {
 			r.Fields = append(r.Fields, record.Field{Name: a.names[t], Value: value[t]})
 		}
 	}

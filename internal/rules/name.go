@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -47,6 +48,10 @@ func newName(name string) string {
 	}
 	return fmt.Sprintf("%q is a name that Graylog or logship uses itself: choose another, such as app_%s", name, name)
 }
+
+// isBlank reports whether Graylog, or a reader, takes a text of such characters
+// for none: Java's trim removes control characters, too.
+func isBlank(r rune) bool { return r <= ' ' || unicode.IsSpace(r) }
 
 // cut shortens foreign data to what an error may quote.
 func cut(s string) string {

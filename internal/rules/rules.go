@@ -202,7 +202,7 @@ func (c *rule) compileSet(set map[string]string, bad func(key, format string, ar
 			bad("set", "%s", wrong)
 		}
 		switch {
-		case strings.TrimSpace(value) == "":
+		case strings.TrimFunc(value, isBlank) == "":
 			bad("set", "the value of %s is blank, which Graylog drops: give it a text", cut(name))
 		case len(value) > maxValueBytes:
 			bad("set", "the value of %s has %d bytes: shorten it to %d", cut(name), len(value), maxValueBytes)

@@ -326,6 +326,7 @@ func TestMistakes(t *testing.T) {
 		{one(Rule{Action: "sample", Rate: 1}), `set rule[0].rate: rule "r": want the share of messages to keep, between 0 and 1, found 1; to keep none use action = "drop"`},
 		{one(Rule{Action: "set"}), `set rule[0].set: rule "r": no field is given: say which, such as set = { team = "web" }`},
 		{one(Rule{Action: "set", Set: map[string]string{"a": " "}}), `set rule[0].set: rule "r": the value of a is blank, which Graylog drops: give it a text`},
+		{one(Rule{Action: "set", Set: map[string]string{"a": "\u0011\u00a0"}}), `set rule[0].set: rule "r": the value of a is blank, which Graylog drops: give it a text`},
 		{one(Rule{Action: "set", Set: map[string]string{"a": strings.Repeat("x", 32001)}}), `set rule[0].set: rule "r": the value of a has 32001 bytes: shorten it to 32000`},
 		{one(Rule{Action: "set", Set: map[string]string{"_a": "b"}}), `set rule[0].set: rule "r": "_a" begins with an underscore: write "a", the name in Graylog's search`},
 		{one(Rule{Action: "set", Set: map[string]string{"a.b": "b"}}), `set rule[0].set: rule "r": "a.b" is not the name of a field: letters, digits, _ and - are possible; a.b is a_b`},
