@@ -108,8 +108,10 @@ func (s *scanner) value(i, v int, k kind, quoted bool) (m match, next int) {
 			return m, v + 1
 		}
 		return match{start: v, end: s.container(v), rule: ruleKey, quote: s.quoteBefore(i)}, v
-	case k == weak && src[i] == ':' && src[v-1] == ' ' && !quoted, k == directory && src[v] == '/':
-		return m, v // a sentence; PWD=/srv
+	case k == weak && src[i] == ':' && src[v-1] == ' ' && !quoted && (src[i-1]|0x20 == 's' || src[v] < '0' || src[v] > '9'):
+		return m, v // "pass: 12", "pin: stuck"; but not "otp: 123456"
+	case k == directory && src[v] == '/':
+		return m, v // PWD=/srv
 	}
 	var end int
 	if k == authorization || k == cookies {

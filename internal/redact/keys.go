@@ -435,7 +435,7 @@ func (r *Redactor) named(rec *record.Record, f *record.Field, k kind) {
 		return
 	}
 	text := r.text(f.Value)
-	if literal(text) {
+	if len(text) == 0 || literal(text) {
 		return
 	}
 	start, end := 0, len(text)

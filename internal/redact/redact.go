@@ -11,8 +11,9 @@
 // out, only how often.
 //
 // It does not find secrets that nothing announces (a password in prose, a random
-// text under an ordinary name), those that are split over several entries, nor
-// those that are the name of a field.
+// text under an ordinary name), those that are split over several entries, those
+// in XML elements or in lists of alternating names and values, nor those that are
+// the name of a field. Where name: value may be a sentence it takes the next word.
 package redact
 
 import (
