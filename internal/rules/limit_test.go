@@ -159,6 +159,22 @@ func TestSummary(t *testing.T) {
 	gelfOf(t, &due[0])
 }
 
+// TestSummaryWaitsForItsTime: a unit that went quiet is told at its time, and not
+// forgotten before.
+func TestSummaryWaitsForItsTime(t *testing.T) {
+	r := limits(t, 10, 1)
+	at(r, "a", second, 6, 1)
+	at(r, "a", second, 6, 2)
+	for now := int64(second); now < 61*second; now += second {
+		if due := r.Due(nil, now); len(due) != 0 {
+			t.Fatalf("due after %d s", now/second)
+		}
+	}
+	if due := r.Due(nil, 61*second); len(due) != 1 {
+		t.Errorf("%d are due", len(due))
+	}
+}
+
 func TestThousands(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 999999: "999,999", 1234567: "1,234,567"} {
 		if got := thousands(n); got != want {

@@ -128,6 +128,10 @@ func TestGlob(t *testing.T) {
 		{"*a*", "a,ba,ab", ",b"},
 		{"a*b*a", "aba,abba,aabaa", "aa,ab,abab"},
 		{"**", ",a", "-"},
+		{"*ab*ab*", "abab,xab-abx", "ab,aba"},
+		{"*a*a", "aa,baba", "a,ba"},
+		{"a*ba", "aba,abba", "ba,a"},
+		{"a?*", "a\n,a\nb", "a"},
 		{"a?", "ab,aé", "a,abc"},
 		{"[a-c]*", "a,cx", "d,"},
 		{"[^a]", "b,^", "a,ab"},
@@ -370,6 +374,21 @@ func TestMistakes(t *testing.T) {
 	_, err := New(Options{Rules: []Rule{{Name: "100 %d", Action: "x"}, {Name: "b", Action: "level"}}, Limits: Limits{Rate: 1}})
 	if got := strings.Split(fmt.Sprint(err), "\n"); len(got) != 3 || !strings.Contains(got[0], `rule "100 %d": want`) {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestReservedNames: what Graylog skips (rule R9) or the encoder writes.
+func TestReservedNames(t *testing.T) {
+	for _, name := range []string{"id", "host", "source", "message", "short_message", "full_message", "timestamp", "level", "streams",
+		"version", "facility", "file", "line", "event_id", "seq", "truncated", "gl2_", "gl2_source_input"} {
+		if newName(name) == "" || knownName(name) != "" {
+			t.Errorf("%s can be set, or not be matched", name)
+		}
+	}
+	for _, name := range []string{"ID", "hostname", "levels", "service_name", "gl2", "a", "9", "-"} {
+		if wrong := newName(name); wrong != "" {
+			t.Error(wrong)
+		}
 	}
 }
 
