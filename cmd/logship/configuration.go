@@ -19,6 +19,7 @@ import (
 
 	"sidecar/internal/daemon"
 	"sidecar/internal/gelf"
+	"sidecar/internal/guard"
 	"sidecar/internal/journal"
 	"sidecar/internal/rules"
 	"sidecar/internal/settings"
@@ -50,7 +51,20 @@ type Config struct {
 		MaxDepth         int               `toml:"max_depth"`
 		MaxFields        int               `toml:"max_fields"`
 		MaxValue         settings.Size     `toml:"max_value"`
+		Multiline        bool              `toml:"multiline"`
 	} `toml:"parse"`
+	Redact struct {
+		Enabled  bool              `toml:"enabled"`
+		Keys     []string          `toml:"keys"`
+		Keep     []string          `toml:"keep"`
+		Off      []string          `toml:"off"`
+		Patterns map[string]string `toml:"patterns"`
+	} `toml:"redact"`
+	Types struct {
+		Mode     string `toml:"mode"`
+		File     string `toml:"file"`
+		MaxNames int    `toml:"max_names"`
+	} `toml:"types"`
 	Aliases struct {
 		Enabled bool `toml:"enabled"`
 	} `toml:"aliases"`
@@ -104,6 +118,10 @@ func defaultConfig() Config {
 	c.Parse.MaxDepth = 10
 	c.Parse.MaxFields = 250
 	c.Parse.MaxValue = 32000
+	c.Parse.Multiline = true
+	c.Redact.Enabled = true
+	c.Types.Mode = "learn"
+	c.Types.MaxNames = guard.DefaultMaxNames
 	c.Limits.Summary = settings.Duration(time.Minute)
 	c.Output.Timeout = settings.Duration(10 * time.Second)
 	c.Output.MaxFrame = 256 << 10
@@ -187,6 +205,14 @@ func (c *Config) check(e *settings.Effective) error {
 		bad("log.format", "%v", err)
 	}
 	errs = append(errs, c.checkRules(e)...)
+	errs = append(errs, c.checkRedact(e)...)
+	if _, err := guard.ParseMode(c.Types.Mode); err != nil {
+		bad("types.mode", "%v", err)
+	} else if c.Types.File != "" {
+		if _, err := guard.ReadTable(c.Types.File); err != nil {
+			bad("types.file", "%v", err)
+		}
+	}
 	return errors.Join(append(errs, c.checkRanges(e)...)...)
 }
 
@@ -209,6 +235,19 @@ func (c *Config) checkRules(e *settings.Effective) (errs []error) {
 			err = e.Errorf(mistake.Key, "%w", mistake.Err)
 		}
 		errs = append(errs, err)
+	}
+	return errs
+}
+
+// checkRedact returns what is wrong with the settings of redaction.
+func (c *Config) checkRedact(e *settings.Effective) (errs []error) {
+	_, err := c.redactor()
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			errs = append(errs, e.Errorf("redact", "%v", err))
+		}
+	} else if err != nil {
+		errs = append(errs, e.Errorf("redact", "%v", err))
 	}
 	return errs
 }
@@ -236,6 +275,7 @@ func (c *Config) checkRanges(e *settings.Effective) []error {
 		{"parse.max_depth", c.Parse.MaxDepth >= 2 && c.Parse.MaxDepth <= 100, "2 to 100"},
 		{"parse.max_fields", c.Parse.MaxFields >= 1 && c.Parse.MaxFields <= 480, "1 to 480"},
 		{"parse.max_value", c.Parse.MaxValue >= 256 && c.Parse.MaxValue <= 32766, "256 to 32766 bytes, what OpenSearch takes"},
+		{"types.max_names", c.Types.MaxNames >= 1, "at least 1"},
 		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
 		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
 		{"output.tls.min", c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", `"1.2" or "1.3"`},

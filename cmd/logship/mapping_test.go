@@ -10,13 +10,22 @@ import (
 	"testing"
 )
 
-// TestMappingExamples runs every example of docs/mapping.md: a line, and the
+func readPages(t *testing.T, names ...string) (pages []byte) {
+	t.Helper()
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, b...)
+	}
+	return pages
+}
+
+// TestMappingExamples runs every example of docs/mapping.md and docs/redaction.md: a line, and the
 // keys of its messages that the page shows; null means that a key is not there.
 func TestMappingExamples(t *testing.T) {
-	page, err := os.ReadFile("../../docs/mapping.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := readPages(t, "../../docs/mapping.md", "../../docs/redaction.md")
 	example := regexp.MustCompile("(?s)```text\n(.*?)\n```\n```json(?: received=(\\S+))?\n(.*?)```")
 	found := example.FindAllSubmatch(page, -1)
 	if len(found) < 20 || len(found) != bytes.Count(page, []byte("```json")) {

@@ -17,8 +17,8 @@ import (
 
 	"sidecar/internal/gelf"
 	"sidecar/internal/journal"
-	"sidecar/internal/parse"
 	"sidecar/internal/record"
+	"sidecar/internal/ship"
 )
 
 // maxParseLine is where parse cuts a line of its input.
@@ -33,6 +33,9 @@ func newParse(flags *configFlags, in *os.File) *cobra.Command {
 		Long: `parse shows the exact GELF message, or messages, that a line becomes, and for each field what
 Graylog will do with it. Nothing is sent. Lines come from the argument, from standard input
 ("-"), or from the journal (--journal, the last -n entries).
+
+The configuration's rules and redaction are applied. What needs other lines is not: joining,
+rate limits, and the types that fields had before.
 
 With --json it prints one line for each input line: a JSON array of the messages, [] for a blank
 line. This is a stable interface for scripts.
@@ -56,7 +59,11 @@ Entries of the journal have such a time.`,
 			if o.received, err = receiveTime(received); err != nil {
 				return withCode(exitUsage, err)
 			}
-			p := parseVerb{parseOptions: o, out: bufio.NewWriter(cmd.OutOrStdout()), parser: c.parser(), gelf: c.gelf()}
+			pipeline, err := c.pipeline()
+			if err != nil {
+				return err
+			}
+			p := parseVerb{parseOptions: o, out: bufio.NewWriter(cmd.OutOrStdout()), pipeline: pipeline}
 			switch {
 			case o.journal:
 				err = p.lastEntries(c)
@@ -113,11 +120,10 @@ type parseOptions struct {
 
 type parseVerb struct {
 	parseOptions
-	out    *bufio.Writer
-	parser *parse.Parser
-	gelf   gelf.Options
-	recs   []record.Record
-	buf    []byte
+	out      *bufio.Writer
+	pipeline ship.Pipeline
+	recs     []record.Record
+	buf      []byte
 }
 
 // lines parses what in holds, each line by itself.
@@ -161,15 +167,19 @@ func (p *parseVerb) line(text []byte) error {
 
 // entry prints what becomes of e.
 func (p *parseVerb) entry(e *record.Entry) error {
-	p.recs = p.parser.Parse(p.recs[:0], e)
+	var left int
+	p.recs, left = p.pipeline.Records(p.recs[:0], e)
 	if p.json {
 		return p.entryJSON()
 	}
-	if len(p.recs) == 0 {
+	switch {
+	case left > 0:
+		fmt.Fprintf(p.out, "(left out by a rule: %d)\n", left)
+	case len(p.recs) == 0:
 		fmt.Fprintln(p.out, "(blank: nothing is sent)")
 	}
 	for i := range p.recs {
-		p.buf = gelf.Append(p.buf[:0], &p.recs[i], &p.gelf)
+		p.buf = gelf.Append(p.buf[:0], &p.recs[i], &p.pipeline.GELF)
 		verdict := gelf.Judge(p.buf)
 		var indented bytes.Buffer
 		if err := json.Indent(&indented, p.buf, "", "  "); err != nil {
@@ -191,7 +201,7 @@ func (p *parseVerb) entryJSON() error {
 		if i > 0 {
 			p.buf = append(p.buf, ',')
 		}
-		p.buf = gelf.Append(p.buf, &p.recs[i], &p.gelf)
+		p.buf = gelf.Append(p.buf, &p.recs[i], &p.pipeline.GELF)
 	}
 	_, err := p.out.Write(append(p.buf, ']', '\n'))
 	return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net"
 	"net/url"
@@ -17,10 +18,13 @@ import (
 	"time"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/guard"
 	"sidecar/internal/journal"
 	"sidecar/internal/output"
 	"sidecar/internal/parse"
+	"sidecar/internal/redact"
 	"sidecar/internal/settings"
+	"sidecar/internal/ship"
 )
 
 // target is where an output URL points to.
@@ -151,6 +155,46 @@ func (c *Config) parser() *parse.Parser {
 	return parse.New(parse.Options{Prefixes: c.Parse.Prefixes, Zone: zone,
 		PastMax: time.Duration(c.Parse.TimestampMaxAge), FutureMax: time.Duration(c.Parse.TimestampMaxSkew),
 		MaxDepth: c.Parse.MaxDepth, MaxFields: c.Parse.MaxFields, MaxStringBytes: int(c.Parse.MaxValue)})
+}
+
+// redactor returns what takes secrets out, nil if that is switched off.
+func (c *Config) redactor() (*redact.Redactor, error) {
+	if !c.Redact.Enabled {
+		return nil, nil
+	}
+	o := redact.Options{Keys: c.Redact.Keys, Keep: c.Redact.Keep, Off: c.Redact.Off}
+	for _, name := range slices.Sorted(maps.Keys(c.Redact.Patterns)) {
+		o.Patterns = append(o.Patterns, redact.Pattern{Name: name, Expr: c.Redact.Patterns[name]})
+	}
+	return redact.New(o)
+}
+
+// pipeline returns what makes messages of entries, without the guard of types,
+// which needs what earlier messages have taught it.
+func (c *Config) pipeline() (ship.Pipeline, error) {
+	applied, err := c.rules()
+	if err != nil {
+		return ship.Pipeline{}, err
+	}
+	redactor, err := c.redactor()
+	return ship.Pipeline{Parser: c.parser(), Rules: applied, Redactor: redactor, GELF: c.gelf()}, err
+}
+
+// guard returns the guard of types. learned is what it has learned before.
+func (c *Config) guard(learned *guard.Table, log *slog.Logger) (*guard.Guard, error) {
+	mode, err := guard.ParseMode(c.Types.Mode)
+	if err != nil {
+		return nil, err
+	}
+	o := guard.Options{Mode: mode, Table: learned, MaxNames: c.Types.MaxNames, OnConflict: func(field, was, is string) {
+		log.Warn("values of a field differ in type; those that do not fit go to a field of their own", "field", field, "type", was, "value", is)
+	}}
+	if c.Types.File != "" {
+		if o.Shared, err = guard.ReadTable(c.Types.File); err != nil {
+			return nil, err
+		}
+	}
+	return guard.New(o), nil
 }
 
 // gelf returns the encoder's settings.

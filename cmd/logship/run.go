@@ -21,6 +21,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"sidecar/internal/daemon"
+	"sidecar/internal/guard"
+	"sidecar/internal/join"
 	"sidecar/internal/journal"
 	"sidecar/internal/settings"
 	"sidecar/internal/ship"
@@ -89,7 +91,12 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := ship.Options{Output: out, Parser: r.parser(), GELF: r.gelf(), Log: r.log, Metrics: ship.NewMetrics(r.Metrics.MaxServices),
+	pipeline, err := r.pipeline()
+	if err != nil {
+		return err
+	}
+	o := ship.Options{Output: out, Pipeline: pipeline, Log: r.log, Metrics: ship.NewMetrics(r.Metrics.MaxServices),
+		Join:        join.Options{MultiLine: r.Parse.Multiline, Prefixes: r.Parse.Prefixes},
 		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync)}
 	switch {
 	case r.Input.Stdin.Enabled:
@@ -108,6 +115,9 @@ func (r *runner) run(ctx context.Context) error {
 	default:
 		return errNoInput(r.effective)
 	}
+	if o.Pipeline.Guard, err = r.typeGuard(o.State); err != nil {
+		return err
+	}
 	line := ship.New(o)
 	listener, err := r.listen()
 	if err != nil {
@@ -115,6 +125,22 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	r.log.Info("ship", "version", version, "source", o.Sources[0].Name(), "target", target.address)
 	return r.supervise(ctx, line, listener)
+}
+
+// typeGuard returns the guard of types with what the state directory, if there is
+// one, knows.
+func (r *runner) typeGuard(state *ship.StateDir) (*guard.Guard, error) {
+	var learned *guard.Table
+	if state != nil {
+		var err error
+		learned, err = guard.RecoverTable(state.Path(guard.FileName))
+		if errors.Is(err, guard.ErrBadTable) {
+			r.log.Error("types of fields are learned anew", "err", err)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return r.guard(learned, r.log)
 }
 
 func errNoInput(effective *settings.Effective) error {
@@ -212,7 +238,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Li
 	defer stop()
 	if listener != nil {
 		wg.Go(func() {
-			if err := daemon.Serve(around, listener, registry(line.Metrics), health(line.Metrics)); err != nil {
+			if err := daemon.Serve(around, listener, registry(line), health(line.Metrics)); err != nil {
 				r.log.Error("metrics are not served any more", "err", err)
 			}
 		})
@@ -235,11 +261,11 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Li
 	return err
 }
 
-func registry(m *ship.Metrics) *prometheus.Registry {
+func registry(line *ship.Line) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
-	r.MustRegister(m, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(line.Metrics, &line.Pipeline, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 

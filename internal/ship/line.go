@@ -13,12 +13,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"time"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/guard"
 	"sidecar/internal/join"
-	"sidecar/internal/parse"
 	"sidecar/internal/record"
+	"sidecar/internal/rules"
 )
 
 // Options configure a Line.
@@ -26,9 +28,9 @@ type Options struct {
 	Sources []Source
 	Output  Output
 	// Join says which entries are put together; the zero value joins pieces only.
-	Join   join.Options
-	Parser *parse.Parser
-	GELF   gelf.Options
+	Join join.Options
+	// Pipeline makes messages of entries.
+	Pipeline Pipeline
 	// State is where positions are kept; nil keeps none, for sources that cannot
 	// be read again by another process. Then messages carry no _seq.
 	State *StateDir
@@ -63,6 +65,7 @@ type Line struct {
 	cutAge   time.Duration // immutable after New
 
 	join        *join.Joiner
+	lastUsec    int64     // the latest time of an entry
 	resending   bool      // the last entry was read before
 	committed   State     // confirmed; what Rewind goes back to
 	saved       bool      // committed is on disk
@@ -164,6 +167,7 @@ func (l *Line) restore() error {
 	}
 	if saved != nil {
 		l.seq = saved.Seq
+		l.restoreLimits(saved)
 		for _, s := range l.Sources {
 			if position, ok := saved.Sources[s.Name()]; ok {
 				if err := s.Rewind(position); err != nil {
@@ -185,7 +189,7 @@ func (l *Line) restore() error {
 
 // position returns where the sources are.
 func (l *Line) position() (State, error) {
-	s := State{Version: stateVersion, Seq: l.seq, read: l.read, Sources: make(map[string]json.RawMessage, len(l.Sources))}
+	s := State{Version: stateVersion, Seq: l.seq, read: l.read, Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
 	held := l.join.Held(nil)
 	for _, source := range l.Sources {
 		p, err := source.Position(held)
@@ -195,6 +199,21 @@ func (l *Line) position() (State, error) {
 		s.Sources[source.Name()] = p
 	}
 	return s, nil
+}
+
+// limits returns the state of the rate limits, which belongs to a position.
+func (l *Line) limits() []rules.UnitState {
+	if l.Pipeline.Rules == nil {
+		return nil
+	}
+	return l.Pipeline.Rules.State(nil)
+}
+
+// restoreLimits goes back to the limits of a state.
+func (l *Line) restoreLimits(s *State) {
+	if l.Pipeline.Rules != nil {
+		l.Pipeline.Rules.Restore(s.Limits)
+	}
 }
 
 // outputFailed logs the first failure of an outage; the rest is counted.
@@ -222,6 +241,7 @@ func (l *Line) rewind() error {
 	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
 	l.seq, l.read = l.committed.Seq, l.committed.read
 	l.join.Reset()
+	l.restoreLimits(&l.committed)
 	l.Metrics.rewind()
 	for i, s := range l.Sources {
 		l.ended[i] = false
@@ -323,21 +343,48 @@ func (l *Line) encode(source string) {
 			break
 		}
 		unit := l.Metrics.unit(source, e.Unit)
-		l.recs = l.Parser.Parse(l.recs[:0], e)
-		for i := range l.recs {
-			r := &l.recs[i]
-			l.seq++
-			if l.State != nil {
-				r.Seq = l.seq
-			}
-			l.unsent = append(gelf.Append(l.unsent, r, &l.GELF), 0)
-			unit.degraded(r.Degraded)
-		}
-		unit.add(len(l.recs), l.resending)
+		l.lastUsec = max(l.lastUsec, e.TimeUsec)
+		var left int
+		l.recs, left = l.Pipeline.Records(l.recs[:0], e)
+		l.frames(unit)
+		unit.left.Add(uint64(left))
 	}
 	if len(l.recs) > maxKeepRecords {
 		l.recs = nil // one line of many documents should not cost its memory for ever
 	}
+}
+
+// frames appends the frames of l.recs to the batch.
+func (l *Line) frames(unit *unitStats) {
+	for i := range l.recs {
+		r := &l.recs[i]
+		l.seq++
+		if l.State != nil {
+			r.Seq = l.seq
+		}
+		l.unsent = append(gelf.Append(l.unsent, r, &l.Pipeline.GELF), 0)
+		unit.degraded(r.Degraded)
+	}
+	unit.add(len(l.recs), l.resending)
+}
+
+// summarise sends what a limit has to say about what it left out. With a backlog
+// the time is that of the latest entry; at the end everything is due.
+func (l *Line) summarise(now time.Time, more, end bool) {
+	usec := now.UnixMicro()
+	switch {
+	case l.Pipeline.Rules == nil:
+		return
+	case end:
+		usec = math.MaxInt64
+	case more:
+		usec = l.lastUsec
+	}
+	l.recs = l.Pipeline.Rules.Due(l.recs[:0], usec)
+	for i := range l.recs {
+		l.Pipeline.finish(&l.recs[i])
+	}
+	l.frames(l.Metrics.unit(l.Sources[0].Name(), nil))
 }
 
 // expire sends on what has waited long enough for more of it, or, with all,
@@ -428,6 +475,7 @@ func (l *Line) save(now time.Time, force bool) {
 		return
 	}
 	l.savedAt = now
+	l.saveTypes() // before the position: a crash then forgets only what is read again
 	err := l.State.Save(&l.committed)
 	l.saved = err == nil
 	if err != nil {
@@ -441,4 +489,19 @@ func (l *Line) save(now time.Time, force bool) {
 			l.Log.Info("positions are saved again")
 		}
 	}
+}
+
+// saveTypes writes what the guard has learned.
+func (l *Line) saveTypes() {
+	g := l.Pipeline.Guard
+	if g == nil || !g.Dirty() {
+		return
+	}
+	t := g.Snapshot()
+	if err := t.Save(l.State.Path(guard.FileName)); err != nil {
+		l.Metrics.saveFailures.Add(1)
+		l.Log.Debug("field types cannot be saved", "err", err)
+		return
+	}
+	g.Saved(t)
 }

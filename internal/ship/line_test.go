@@ -552,7 +552,7 @@ func TestStdinUnconfirmedAtTheEnd(t *testing.T) {
 
 // What one entry costs must not depend on what came before.
 func TestAppendDoesNotAllocate(t *testing.T) {
-	line := New(Options{Sources: []Source{newMemory(0)}, Parser: parse.New(parse.Options{}), GELF: gelf.Options{Host: "h"}, Metrics: NewMetrics(2)})
+	line := New(Options{Sources: []Source{newMemory(0)}, Pipeline: Pipeline{Parser: parse.New(parse.Options{}), GELF: gelf.Options{Host: "h"}}, Metrics: NewMetrics(2)})
 	entries := make([]record.Entry, 4)
 	for i := range entries {
 		entries[i] = record.Entry{Message: []byte(`_jsonrc:{"level":"info","message":"m","n":1,"o":{"a":"b"}}`), Unit: []byte{'u', byte('0' + i)}, ID: []byte("id")}

@@ -63,6 +63,7 @@ type Metrics struct {
 
 type unitStats struct {
 	read, sent, confirmed, resent atomic.Uint64
+	left                          atomic.Uint64     // left out by a rule or a limit
 	reasons                       [16]atomic.Uint64 // by bit of record.Degraded
 	sinceCut                      uint64            // sent since the last cut; owned by the line
 }
@@ -281,6 +282,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 			counter(d.sent, u.sent.Load(), source, unit)
 			counter(d.confirmed, u.confirmed.Load(), source, unit)
 			counter(d.resent, u.resent.Load(), source, unit)
+			counter(d.left, u.left.Load(), source, unit)
 			for bit := record.Degraded(1); bit < record.LastDegraded; bit <<= 1 {
 				if n := u.reasons[bitIndex(bit)].Load(); n > 0 {
 					counter(d.degraded, n, source, unit, bit.String())
@@ -300,7 +302,7 @@ func bitIndex(d record.Degraded) int {
 
 type descs struct {
 	up, connections, failures, saveFailures, cuts, sentBytes, confirmedBytes, lastConfirm, phase *prometheus.Desc
-	lagEntries, lagSeconds, gaps, gapEntries, read, sent, confirmed, resent, degraded            *prometheus.Desc
+	lagEntries, lagSeconds, gaps, gapEntries, read, sent, confirmed, resent, left, degraded      *prometheus.Desc
 }
 
 func newDescs() descs {
@@ -325,6 +327,7 @@ func newDescs() descs {
 		sent:           desc("messages_sent_total", "Messages sent for the first time.", "source", "unit"),
 		confirmed:      desc("messages_confirmed_total", "Messages that the receiver has confirmed.", "source", "unit"),
 		resent:         desc("messages_resent_total", "Messages sent again after a failure.", "source", "unit"),
+		left:           desc("messages_left_out_total", "Messages that a rule or a limit left out, those read again counted again.", "source", "unit"),
 		degraded:       desc("messages_degraded_total", "Messages that say less, or other, than their line.", "source", "unit", "reason"),
 	}
 }

@@ -10,7 +10,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sidecar/internal/guard"
 	"sidecar/internal/record"
+	"sidecar/internal/redact"
+	"sidecar/internal/rules"
 )
 
 // TestMetricsAreDocumented compares docs/metrics.md with the metrics and their
@@ -30,8 +33,16 @@ func TestMetricsAreDocumented(t *testing.T) {
 	m.setLag("journal", 1, 1)
 	m.Gap("damaged_entry", 1)
 	m.unit("journal", []byte("u")).degraded(record.Truncated)
+	applied, err := rules.New(rules.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	redactor, err := redact.New(redact.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := prometheus.NewRegistry()
-	r.MustRegister(m)
+	r.MustRegister(m, &Pipeline{Rules: applied, Redactor: redactor, Guard: guard.New(guard.Options{})})
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

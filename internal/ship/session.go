@@ -163,9 +163,11 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 			if !ending || l.State == nil {
 				more = l.fill()
 			}
+			now, end := time.Now(), !more && l.ends(ending)
 			if !more {
-				l.expire(time.Now(), l.ends(ending))
+				l.expire(now, end)
 			}
+			l.summarise(now, more, end)
 			if err := l.flush(work); err != nil {
 				return l.stopped(work, err)
 			}

@@ -194,11 +194,10 @@ func newBench(t *testing.T, sources ...Source) *bench {
 	b := &bench{t: t, got: gelftest.NewLog("message", "event_id", "seq"), logs: new(logs), done: make(chan error, 1), closeTimeout: limit}
 	b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: b.got.Add})
 	b.options = Options{
-		Sources: sources,
-		Parser:  parse.New(parse.Options{}),
-		GELF:    gelf.Options{Host: "h"},
-		Log:     slog.New(slog.NewTextHandler(b.logs, nil)),
-		Metrics: NewMetrics(100),
+		Sources:  sources,
+		Pipeline: Pipeline{Parser: parse.New(parse.Options{}), GELF: gelf.Options{Host: "h"}},
+		Log:      slog.New(slog.NewTextHandler(b.logs, nil)),
+		Metrics:  NewMetrics(100),
 	}
 	return b
 }

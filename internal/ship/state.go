@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"sidecar/internal/rules"
 )
 
 // State is what is known to be confirmed. On disk it is the file state.json; its
@@ -20,6 +22,8 @@ type State struct {
 	Seq uint64 `json:"seq"`
 	// Sources maps a source's name to its position.
 	Sources map[string]json.RawMessage `json:"sources"`
+	// Limits is the state of the rate limits at that position.
+	Limits []rules.UnitState `json:"limits,omitempty"`
 
 	read uint64 // Line.read at this position; of this process only
 }
@@ -63,6 +67,9 @@ func OpenStateDir(path string) (*StateDir, error) {
 	}
 	return &StateDir{path: path, dir: dir, lock: lock}, nil
 }
+
+// Path returns the path of a file in the directory.
+func (d *StateDir) Path(name string) string { return filepath.Join(d.path, name) }
 
 // Close releases the lock.
 func (d *StateDir) Close() error { return errors.Join(d.dir.Close(), d.lock.Close()) }

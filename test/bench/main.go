@@ -203,6 +203,7 @@ func runLogship(dir string, entries int) (sample, error) {
 	}
 	cmd := exec.Command("bin/logship", "run", "--set", "input.journald.directory="+filepath.Join(dir, "journal"),
 		"--set", "input.journald.start=head", "--set", "output.url=gelf+tcp://"+l.Addr().String(),
+		"--set", "parse.multiline=false", // one frame for each entry, to know when all have come
 		"--set", "state.dir="+state, "--set", "metrics.listen=", "--set", "log.level=warn")
 	cmd.Stderr = os.Stderr
 	start := time.Now()
