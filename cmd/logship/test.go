@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sidecar/internal/gelf"
-	"sidecar/internal/parse"
 	"sidecar/internal/record"
 	"sidecar/internal/settings"
 )
@@ -70,7 +69,7 @@ func newTest(flags *configFlags) *cobra.Command {
 		Use:   "test FILE...",
 		Short: "Test what the configuration makes of lines",
 		Long: `test takes lines from files, lets the configuration make messages of them as run would
-(prefixes, aliases, rules, static fields), and compares these with what the files expect:
+(prefixes, aliases, rules, redaction, static fields), and compares these with what the files expect:
 
   [[test]]
   name = "health checks are dropped"
@@ -205,7 +204,7 @@ func isGELFName(name string) bool {
 
 // runTests prints the differences and how many tests passed.
 func runTests(w io.Writer, c *Config, cases []testCase) error {
-	v := testVerb{config: c, parser: c.parser(), gelf: c.gelf()}
+	v := testVerb{c}
 	failed := 0
 	for i := range cases {
 		t := &cases[i]
@@ -230,8 +229,6 @@ func runTests(w io.Writer, c *Config, cases []testCase) error {
 
 type testVerb struct {
 	config *Config
-	parser *parse.Parser
-	gelf   gelf.Options
 }
 
 // message is a GELF message by its keys.
@@ -240,19 +237,16 @@ type message map[string]json.RawMessage
 // messages returns what is shipped for the entry of t. The tests do not know of
 // each other: every one has a limit of its own.
 func (v *testVerb) messages(t *testCase) ([]message, error) {
-	rules, err := v.config.rules()
+	pipeline, err := v.config.pipeline()
 	if err != nil {
 		return nil, err
 	}
 	e := t.entry()
-	records := v.parser.Parse(nil, &e)
+	records, _ := pipeline.Records(nil, &e)
 	var messages []message
 	for i := range records {
-		if !rules.Apply(&e, &records[i]) {
-			continue
-		}
 		m := message{}
-		if err := json.Unmarshal(gelf.Append(nil, &records[i], &v.gelf), &m); err != nil {
+		if err := json.Unmarshal(gelf.Append(nil, &records[i], &pipeline.GELF), &m); err != nil {
 			return nil, fmt.Errorf("our own message is not JSON, please report it: %w", err)
 		}
 		messages = append(messages, m)
