@@ -44,7 +44,8 @@ func next(t *testing.T, s *journal.Source) (e record.Entry, ok bool) {
 func TestTranslatesEntries(t *testing.T) {
 	w := newTiny(1, true)
 	w.add(1, "MESSAGE=hello", "PRIORITY=3", "_HOSTNAME=web-01", "SYSLOG_IDENTIFIER=node", "_COMM=nodejs", "_SYSTEMD_UNIT=app.service",
-		"_PID=12", "SYSLOG_PID=13", "SYSLOG_FACILITY=3", "_TRANSPORT=stdout", "_BOOT_ID="+boot1, "CONTAINER_NAME=c1", "X=y")
+		"_PID=12", "SYSLOG_PID=13", "SYSLOG_FACILITY=3", "_TRANSPORT=stdout", "_BOOT_ID="+boot1, "CONTAINER_NAME=c1", "X=y",
+		"_STREAM_ID=s1", "_LINE_BREAK=line-max", "CONTAINER_PARTIAL_MESSAGE=true")
 	w.add(2, "_COMM=nodejs", "SYSLOG_PID=13", "PRIORITY=8")
 	w.add(3, "MESSAGE=", "PRIORITY=07", fmt.Sprintf("_SOURCE_REALTIME_TIMESTAMP=%d", baseUsec-59_999_996))
 	w.add(4, "PRIORITY=0", fmt.Sprintf("_SOURCE_REALTIME_TIMESTAMP=%d", baseUsec-59_999_997))
@@ -53,13 +54,15 @@ func TestTranslatesEntries(t *testing.T) {
 	s := openSource(t, journal.SourceOptions{}, w)
 	for i, want := range []record.Entry{
 		{Message: []byte("hello"), TimeUsec: baseUsec + 1, Priority: 3, Host: []byte("web-01"), Identifier: []byte("node"), Unit: []byte("app.service"),
-			PID: []byte("12"), Facility: []byte("3"), Transport: []byte("stdout"), BootID: []byte(boot1), Container: []byte("c1")},
+			PID: []byte("12"), Facility: []byte("3"), Transport: []byte("stdout"), BootID: []byte(boot1), Container: []byte("c1"),
+			StreamID: []byte("s1"), LineBreak: []byte("line-max"), Partial: true},
 		{TimeUsec: baseUsec + 2, Priority: -1, Identifier: []byte("nodejs"), PID: []byte("13")},
 		{Message: []byte{}, TimeUsec: baseUsec - 59_999_996, Priority: -1},
 		{TimeUsec: baseUsec + 4, Priority: 0},
 		{TimeUsec: baseUsec + 5, Priority: 7},
 		{TimeUsec: baseUsec + 6, Priority: -1},
 	} {
+		want.Origin = record.Origin{File: 1, Before: uint64(i)} // the entries are numbered from 1
 		got, ok := next(t, s)
 		if diff := cmp.Diff(want, got); !ok || diff != "" {
 			t.Errorf("entry %d: %t, -want +got:\n%s", i, ok, diff)
