@@ -103,12 +103,11 @@ func checkJournal(c *Config) (string, error) {
 }
 
 // checkState says whether run could keep its state in dir. It does not create or
-// lock anything: as another user it would leave files that logship cannot write.
+// lock anything: as another user it would leave a directory that logship cannot use.
 func checkState(dir string) (string, error) {
-	for _, name := range []string{"lock", "state.json"} {
-		if err := unix.Access(filepath.Join(dir, name), unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-			return "", explainState(&fs.PathError{Op: "open", Path: filepath.Join(dir, name), Err: err})
-		}
+	state := filepath.Join(dir, "state.json")
+	if err := unix.Access(state, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return "", explainState(&fs.PathError{Op: "open", Path: state, Err: err})
 	}
 	// Of a directory that run would create, the nearest one above it counts.
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {

@@ -6,7 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"sidecar/internal/atomicfile"
 )
 
 const (
@@ -63,32 +64,10 @@ func RecoverTable(path string) (*Table, error) {
 func (t *Table) Save(path string) error {
 	text, err := t.AppendText(nil)
 	if err == nil {
-		err = replaceSynced(path, text)
+		err = atomicfile.Replace(path, text)
 	}
 	if err != nil {
 		return fmt.Errorf("save the types: %w", err)
 	}
 	return nil
-}
-
-func replaceSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"sidecar/internal/atomicfile"
 	"sidecar/internal/rules"
 )
 
@@ -31,7 +34,6 @@ type State struct {
 const (
 	stateVersion = 1
 	stateName    = "state.json"
-	lockName     = "lock"
 )
 
 // ErrLocked means that another process uses the state directory.
@@ -40,8 +42,7 @@ var ErrLocked = errors.New("state directory is used by another process")
 // StateDir is the directory that holds the state file. It is locked while open.
 type StateDir struct {
 	path string
-	dir  *os.File // for fsync of renames
-	lock *os.File
+	lock *os.File // the directory itself
 }
 
 // OpenStateDir creates the directory at path if needed and locks it.
@@ -49,7 +50,10 @@ func OpenStateDir(path string) (*StateDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("create the state directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err := unix.Access(path, unix.W_OK|unix.X_OK); err != nil {
+		return nil, fmt.Errorf("write to the state directory %s: %w", path, err)
+	}
+	lock, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
@@ -60,19 +64,14 @@ func OpenStateDir(path string) (*StateDir, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	dir, err := os.Open(path)
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("open the state directory: %w", err)
-	}
-	return &StateDir{path: path, dir: dir, lock: lock}, nil
+	return &StateDir{path: path, lock: lock}, nil
 }
 
 // Path returns the path of a file in the directory.
 func (d *StateDir) Path(name string) string { return filepath.Join(d.path, name) }
 
 // Close releases the lock.
-func (d *StateDir) Close() error { return errors.Join(d.dir.Close(), d.lock.Close()) }
+func (d *StateDir) Close() error { return d.lock.Close() }
 
 // ErrBadState means that the state file is not usable. It was renamed to
 // state.json.bad.
@@ -123,27 +122,8 @@ func (d *StateDir) Save(s *State) error {
 	if err != nil {
 		return fmt.Errorf("save the state: %w", err)
 	}
-	path := filepath.Join(d.path, stateName)
-	if err := writeSynced(path+".tmp", append(b, '\n')); err != nil {
-		return fmt.Errorf("save the state: %w", err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return fmt.Errorf("save the state: %w", err)
-	}
-	if err := d.dir.Sync(); err != nil {
+	if err := atomicfile.Replace(d.Path(stateName), append(b, '\n')); err != nil {
 		return fmt.Errorf("save the state: %w", err)
 	}
 	return nil
-}
-
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }
