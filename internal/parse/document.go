@@ -374,6 +374,6 @@ func (p *Parser) compact(t token) []byte {
 func (p *Parser) unescaped(content []byte) []byte {
 	r := p.rec
 	start := len(r.Scratch)
-	r.Scratch = appendUnescaped(r.Scratch, content)
+	r.Scratch = record.AppendUnescaped(r.Scratch, content)
 	return r.Scratch[start:len(r.Scratch):len(r.Scratch)]
 }

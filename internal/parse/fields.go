@@ -226,7 +226,7 @@ func (p *Parser) fieldName(key []byte, fl flags) ([]byte, uint32) {
 // name replaced by an underscore.
 func (p *Parser) appendNamePart(dst, key []byte, fl flags) []byte {
 	if fl&(escapes|quotes) != 0 {
-		p.tmp = appendUnescaped(p.tmp[:0], key)
+		p.tmp = record.AppendUnescaped(p.tmp[:0], key)
 		key = p.tmp
 	}
 	for i := 0; i < len(key); {

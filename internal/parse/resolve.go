@@ -204,7 +204,7 @@ func (p *Parser) stackOf(t token) (v record.Value) {
 				if len(r.Scratch) > start {
 					r.Scratch = append(r.Scratch, '\n')
 				}
-				r.Scratch = appendUnescaped(r.Scratch, src[e.start+1:e.end-1])
+				r.Scratch = record.AppendUnescaped(r.Scratch, src[e.start+1:e.end-1])
 			}
 		})
 		return p.textFull(r.Scratch[start:])
@@ -327,7 +327,7 @@ func (p *Parser) dataText() (v record.Value, found bool) {
 			p.tmp = append(p.tmp, ' ')
 		}
 		if e.kind == kindString {
-			p.tmp = appendUnescaped(p.tmp, src[e.start+1:e.end-1])
+			p.tmp = record.AppendUnescaped(p.tmp, src[e.start+1:e.end-1])
 		} else {
 			p.tmp = appendCompact(p.tmp, src[e.start:e.end])
 		}

@@ -5,51 +5,6 @@ import (
 	"unicode/utf8"
 )
 
-// appendUnescaped appends the text of a JSON string's content to dst. Half a
-// surrogate pair becomes U+FFFD. The content is known to be valid.
-func appendUnescaped(dst, content []byte) []byte {
-	for i := 0; i < len(content); {
-		c := content[i]
-		if c != '\\' {
-			dst = append(dst, c)
-			i++
-			continue
-		}
-		switch c := content[i+1]; c {
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		case 'u':
-			end, _, _ := escapeEnd(content, i)
-			dst = utf8.AppendRune(dst, escapedRune(content[i:end]))
-			i = end
-			continue
-		default:
-			dst = append(dst, c)
-		}
-		i += 2
-	}
-	return dst
-}
-
-// escapedRune returns the character of a \u escape or of a pair of them;
-// utf8.AppendRune writes U+FFFD for half a pair.
-func escapedRune(escape []byte) rune {
-	u, _ := hex4(escape, 2)
-	if len(escape) == 12 {
-		low, _ := hex4(escape, 8)
-		return 0x10000 + (u-0xD800)<<10 + (low - 0xDC00)
-	}
-	return u
-}
-
 // appendValid appends text to dst, each byte that is not part of valid UTF-8
 // replaced by U+FFFD.
 func appendValid(dst, text []byte) []byte {

@@ -232,7 +232,7 @@ func (r *Redactor) text(v record.Value) []byte {
 	if v.Kind != record.Quoted {
 		return v.Bytes
 	}
-	r.decoded = appendUnescaped(r.decoded[:0], v.Bytes[1:len(v.Bytes)-1])
+	r.decoded = record.AppendUnescaped(r.decoded[:0], v.Bytes[1:len(v.Bytes)-1])
 	return r.decoded
 }
 

@@ -3,6 +3,8 @@ package redact
 import (
 	"bytes"
 	"encoding/base64"
+
+	"sidecar/internal/record"
 )
 
 // match is a part of a text that is a secret.
@@ -138,7 +140,7 @@ func (s *scanner) escape(i int) (next int) {
 		case 'u':
 			// Other characters than printable ASCII are not part of a secret that
 			// can be recognised, but in raw mode their last digit stands before it.
-			if u, ok := hex4(src, i+1); s.raw || ok && u >= ' ' && u < 0x7f {
+			if u, ok := record.Hex4(src, i+1); s.raw || ok && u >= ' ' && u < 0x7f {
 				s.escaped = true
 			}
 		}

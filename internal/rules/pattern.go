@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"sidecar/internal/record"
@@ -142,56 +141,6 @@ func (u *unescaper) of(v record.Value) []byte {
 		u.buf = nil
 	}
 	u.buf = append(u.buf[:0], content[:i]...)
-	u.buf = appendUnescaped(u.buf, content[i:])
+	u.buf = record.AppendUnescaped(u.buf, content[i:])
 	return u.buf
-}
-
-// appendUnescaped appends the text of a JSON string's content, which is valid
-// (RFC 8259 section 7).
-func appendUnescaped(dst, content []byte) []byte {
-	for i := 0; i < len(content); i++ {
-		c := content[i]
-		if c != '\\' {
-			dst = append(dst, c)
-			continue
-		}
-		i++
-		switch c = content[i]; c {
-		case 'b':
-			c = '\b'
-		case 'f':
-			c = '\f'
-		case 'n':
-			c = '\n'
-		case 'r':
-			c = '\r'
-		case 't':
-			c = '\t'
-		case 'u':
-			r := hex4(content[i+1:])
-			i += 4
-			if utf16.IsSurrogate(r) { // the first half of a pair, see record.Quoted
-				r = utf16.DecodeRune(r, hex4(content[i+3:]))
-				i += 6
-			}
-			dst = utf8.AppendRune(dst, r)
-			continue
-		}
-		dst = append(dst, c)
-	}
-	return dst
-}
-
-// hex4 returns the value of four hex digits.
-func hex4(b []byte) (r rune) {
-	for _, c := range b[:4] {
-		switch {
-		case c <= '9':
-			c -= '0'
-		default:
-			c = c | 0x20 - 'a' + 10
-		}
-		r = r<<4 | rune(c)
-	}
-	return r
 }
