@@ -116,15 +116,14 @@ func TestStopWhileTheReceiverFails(t *testing.T) {
 				b.options.StopTimeout = 200 * time.Millisecond
 				if kept {
 					b.state(t.TempDir())
+				} else {
+					source.message = func(int) string { return strings.Repeat("x", 1000) } // more than buffers hold
 				}
 				b.start()
 				source.grow(10)
 				b.waitFor(10)
 				fault(b)
 				source.grow(20_000)
-				if !kept {
-					source.message = func(int) string { return strings.Repeat("x", 1000) } // more than buffers hold
-				}
 				until(t, "reading goes on", func() bool { defer source.lock()(); return source.next != 10 })
 				begin := time.Now()
 				b.stop()
