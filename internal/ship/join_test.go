@@ -91,8 +91,8 @@ func TestAPositionWaitsForThePieces(t *testing.T) {
 		if err := copyState(dir, at); err != nil {
 			t.Fatal(err)
 		}
-		b.in.Reset() // what it flushes at the stop goes nowhere
-		b.in.RefuseNew()
+		b.in.RefuseNew() // what it flushes at the stop goes nowhere
+		b.in.Reset()
 		b.stop()
 		b.mustEnd()
 		state.Close()
