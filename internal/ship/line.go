@@ -344,6 +344,9 @@ func (l *Line) encode(source string) {
 		}
 		unit := l.Metrics.unit(source, e.Unit)
 		l.lastUsec = max(l.lastUsec, e.TimeUsec)
+		if l.State != nil {
+			e.Seq = l.seq + 1 // so that a field of the line gives way to it
+		}
 		var left int
 		l.recs, left = l.Pipeline.Records(l.recs[:0], e)
 		l.frames(unit)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/gelf/gelftest"
 	"sidecar/internal/parse"
 	"sidecar/internal/record"
 	"sidecar/internal/stdin"
@@ -546,6 +548,24 @@ func TestStdinUnconfirmedAtTheEnd(t *testing.T) {
 	b.stop()
 	if err := b.wait(); !errors.Is(err, ErrUnconfirmed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A line's own field of the name makes way for the message's number.
+func TestALineKeepsItsOwnSeq(t *testing.T) {
+	source := newMemory(1)
+	source.ends = true
+	source.message = func(int) string { return `_jsonrc:{"message":"m","seq":"mine","event_id":"mine too"}` }
+	b := newBench(t, source)
+	b.got = gelftest.NewLog("seq", "seq_2", "event_id", "event_id_2")
+	b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: b.got.Add})
+	b.state(t.TempDir())
+	b.start()
+	b.mustEnd()
+	got := b.got.Messages()
+	want := []string{"1", "mine", "id-0", "mine too"}
+	if len(got) != 1 || !slices.Equal(got[0].Values, want) {
+		t.Errorf("got %+v, want %q", got, want)
 	}
 }
 
