@@ -77,6 +77,7 @@ func TestAPositionWaitsForThePieces(t *testing.T) {
 		state := b.open(dir)
 		b.options.Join.Wait = time.Hour
 		b.options.SaveEvery = time.Millisecond
+		b.options.StopTimeout = 10 * time.Millisecond
 		b.change = func(l *Line) { l.cutAge = time.Millisecond }
 		b.start()
 		complete := have / 6 * 2
@@ -91,15 +92,20 @@ func TestAPositionWaitsForThePieces(t *testing.T) {
 		if err := copyState(dir, at); err != nil {
 			t.Fatal(err)
 		}
-		b.in.RefuseNew() // what it flushes at the stop goes nowhere
+		// What it flushes at the stop goes nowhere, not even on a connection that is
+		// being accepted now.
+		b.in.Stall()
+		b.in.RefuseNew()
 		b.in.Reset()
 		b.stop()
 		b.mustEnd()
+		b.in.Reset()
 		state.Close()
 
 		rest := pieces(lines)
 		rest.ends = true
 		b.options.Sources = []Source{rest}
+		b.options.StopTimeout = limit
 		b.state(at)
 		heal(t, b.in)
 		b.change = nil
