@@ -6,32 +6,18 @@ import (
 	"testing"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
-// benchEntries are lines of the users' services as the journal delivers them.
-func benchEntries(tb testing.TB) (entries []record.Entry, size int64) {
-	tb.Helper()
-	for i, line := range bytes.Split(bytes.TrimSpace(gunzip(tb, "testdata/bench.log.gz")), []byte("\n")) {
-		size += int64(len(line))
-		entries = append(entries, record.Entry{
-			Message: line, Priority: 6, Seq: uint64(i + 1),
-			Host: []byte("web-01"), Identifier: []byte("node"), Unit: []byte("checkout-api.service"),
-			PID: []byte("4312"), Transport: []byte("stdout"), BootID: []byte("0123456789abcdef0123456789abcdef"),
-			ID: []byte("0123456789abcdef0123456789abcdef"),
-		})
-	}
-	return entries, size
-}
-
 // BenchmarkParseEncode reports the cost per line, not per corpus.
 func BenchmarkParseEncode(b *testing.B) {
-	entries, size := benchEntries(b)
+	entries, meanBytes := parsetest.BenchEntries()
 	p := New(Options{})
 	o := &gelf.Options{Host: "web-01"}
 	var records []record.Record
 	var frame []byte
-	b.SetBytes(size / int64(len(entries)))
+	b.SetBytes(meanBytes)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		records = p.Parse(records[:0], &entries[i%len(entries)])
@@ -44,10 +30,10 @@ func BenchmarkParseEncode(b *testing.B) {
 
 // BenchmarkParse is the part of BenchmarkParseEncode before encoding.
 func BenchmarkParse(b *testing.B) {
-	entries, size := benchEntries(b)
+	entries, meanBytes := parsetest.BenchEntries()
 	p := New(Options{})
 	var records []record.Record
-	b.SetBytes(size / int64(len(entries)))
+	b.SetBytes(meanBytes)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		records = p.Parse(records[:0], &entries[i%len(entries)])
@@ -57,8 +43,8 @@ func BenchmarkParse(b *testing.B) {
 // BenchmarkEncodingJSON is the reference: decode a line and encode it again with
 // the standard library, and nothing else.
 func BenchmarkEncodingJSON(b *testing.B) {
-	entries, size := benchEntries(b)
-	b.SetBytes(size / int64(len(entries)))
+	entries, meanBytes := parsetest.BenchEntries()
+	b.SetBytes(meanBytes)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		line := bytes.TrimPrefix(entries[i%len(entries)].Message, []byte("_jsonrc:"))
@@ -74,7 +60,7 @@ func BenchmarkEncodingJSON(b *testing.B) {
 }
 
 func TestParseEncodeDoesNotAllocate(t *testing.T) {
-	entries, _ := benchEntries(t)
+	entries, _ := parsetest.BenchEntries()
 	p := New(Options{})
 	o := &gelf.Options{Host: "web-01"}
 	var records []record.Record

@@ -1,27 +1,13 @@
 package redact
 
 import (
-	"bytes"
 	"testing"
 
 	"sidecar/internal/gelf"
 	"sidecar/internal/parse"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
-
-func benchEntries(tb testing.TB) (entries []record.Entry, size int64) {
-	tb.Helper()
-	for i, line := range bytes.Split(bytes.TrimSpace(gunzip(tb, "bench.log.gz")), []byte("\n")) {
-		size += int64(len(line))
-		entries = append(entries, record.Entry{
-			Message: line, Priority: 6, Seq: uint64(i + 1),
-			Host: []byte("web-01"), Identifier: []byte("node"), Unit: []byte("checkout-api.service"),
-			PID: []byte("4312"), Transport: []byte("stdout"), BootID: []byte("0123456789abcdef0123456789abcdef"),
-			ID: []byte("0123456789abcdef0123456789abcdef"),
-		})
-	}
-	return entries, size
-}
 
 // line does what a line of the log costs: parse, redact unless r is nil, encode.
 type line struct {
@@ -45,11 +31,11 @@ func (l *line) do(e *record.Entry) {
 
 // BenchmarkLine reports the cost per line with redaction and without.
 func BenchmarkLine(b *testing.B) {
-	entries, size := benchEntries(b)
+	entries, meanBytes := parsetest.BenchEntries()
 	for name, r := range map[string]*Redactor{"redacted": newRedactor(b, Options{}), "without": nil} {
 		b.Run(name, func(b *testing.B) {
 			l := &line{p: parse.New(parse.Options{}), r: r}
-			b.SetBytes(size / int64(len(entries)))
+			b.SetBytes(meanBytes)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				l.do(&entries[i%len(entries)])
@@ -60,13 +46,13 @@ func BenchmarkLine(b *testing.B) {
 
 // BenchmarkApply reports the cost of redaction alone, per line.
 func BenchmarkApply(b *testing.B) {
-	entries, size := benchEntries(b)
+	entries, meanBytes := parsetest.BenchEntries()
 	p, r := parse.New(parse.Options{}), newRedactor(b, Options{})
 	var records []record.Record
 	for i := range entries {
 		records = append(records, p.Parse(nil, &entries[i])...)
 	}
-	b.SetBytes(size / int64(len(entries)))
+	b.SetBytes(meanBytes)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		r.Apply(&records[i%len(records)])
@@ -74,7 +60,7 @@ func BenchmarkApply(b *testing.B) {
 }
 
 func TestLinesWithoutSecretsDoNotAllocate(t *testing.T) {
-	entries, _ := benchEntries(t)
+	entries, _ := parsetest.BenchEntries()
 	l := &line{p: parse.New(parse.Options{}), r: newRedactor(t, Options{})}
 	all := func() {
 		for i := range entries {

@@ -22,12 +22,14 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"sidecar/internal/parse/parsetest"
 )
 
 func main() {
 	entries := flag.Int("n", 1_000_000, "journal `entries`")
 	rounds := flag.Int("rounds", 3, "interleaved rounds")
-	lines := flag.String("lines", "internal/parse/testdata/bench.log.gz", "`file` with messages, plain or gzip")
+	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
 	flag.Parse()
 	if err := run(*entries, *rounds, *lines); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -58,7 +60,11 @@ func run(entries, rounds int, linesPath string) error {
 	return benchParse()
 }
 
+// readLines returns the messages to ship.
 func readLines(path string) ([][]byte, error) {
+	if path == "" {
+		return parsetest.BenchLines(), nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,47 @@
+// Package parsetest holds the log lines that tests and benchmarks of several
+// packages read. Nothing that ships imports it.
+package parsetest
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed" // the lines below
+	"io"
+	"strings"
+
+	"sidecar/internal/record"
+)
+
+//go:embed bench.log.gz
+var benchLog string
+
+// BenchLines returns the bench corpus: 2,000 lines as services with Winston
+// print them, of 343 bytes on average, nearly all with the prefix "_jsonrc:",
+// without line ends. The caller owns them. It panics if the corpus does not
+// unpack.
+func BenchLines() [][]byte {
+	z, err := gzip.NewReader(strings.NewReader(benchLog))
+	if err != nil {
+		panic(err)
+	}
+	text, err := io.ReadAll(z)
+	if err != nil {
+		panic(err)
+	}
+	return bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+}
+
+// BenchEntries returns the lines of BenchLines as the journal delivers them for
+// the standard output of one service, and their mean length in bytes.
+func BenchEntries() (entries []record.Entry, meanBytes int64) {
+	for i, line := range BenchLines() {
+		meanBytes += int64(len(line))
+		entries = append(entries, record.Entry{
+			Message: line, Priority: 6, Seq: uint64(i + 1),
+			Host: []byte("web-01"), Identifier: []byte("node"), Unit: []byte("checkout-api.service"),
+			PID: []byte("4312"), Transport: []byte("stdout"), BootID: []byte("0123456789abcdef0123456789abcdef"),
+			ID: []byte("0123456789abcdef0123456789abcdef"),
+		})
+	}
+	return entries, meanBytes / int64(len(entries))
+}
