@@ -2,9 +2,6 @@ package join
 
 import (
 	"bytes"
-	"compress/gzip"
-	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
@@ -66,24 +64,6 @@ func same(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func corpus(tb testing.TB) []string {
-	tb.Helper()
-	f, err := os.Open("../parse/testdata/winston.log.gz")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return strings.Split(string(bytes.TrimSuffix(b, []byte("\n"))), "\n")
-}
-
 // TestCorpus sends the corpus through one stream, as journald would: without
 // blanks at the end and blank lines.
 func TestCorpus(t *testing.T) {
@@ -100,11 +80,11 @@ func TestCorpus(t *testing.T) {
 		{523, 536}, // syntax error
 		{538, 539}, // warning and hint
 	}
-	lines := corpus(t)
+	lines, _ := parsetest.Corpus()
 	var want []string
 	var entries []*record.Entry
-	for n, text := range lines {
-		text = strings.TrimRight(text, " \t\r")
+	for n, raw := range lines {
+		text := strings.TrimRight(string(raw), " \t\r")
 		if text == "" {
 			continue
 		}

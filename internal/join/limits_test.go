@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sidecar/internal/parse"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
@@ -349,12 +350,12 @@ func TestReset(t *testing.T) {
 
 // TestParsed checks that what is joined means something to the parser.
 func TestParsed(t *testing.T) {
-	lines := corpus(t)
+	lines, _ := parsetest.Corpus()
 	j, p := New(Options{MultiLine: true}), parse.New(parse.Options{})
 	records := func(first, last int) []record.Record {
 		for _, text := range lines[first-1 : last] {
-			if text != "" {
-				j.Add(line(streamA, text), time.Time{})
+			if len(text) > 0 {
+				j.Add(line(streamA, string(text)), time.Time{})
 			}
 		}
 		j.Flush()

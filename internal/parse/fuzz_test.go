@@ -7,12 +7,13 @@ import (
 	"unicode/utf8"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
 // FuzzParse checks that any line becomes messages that Graylog keeps as they are.
 func FuzzParse(f *testing.F) {
-	lines, _ := corpus(f)
+	lines, _ := parsetest.Corpus()
 	for i, l := range lines {
 		if i%8 == 0 && len(l) < 2000 {
 			f.Add(l, "node", int64(entryTime))

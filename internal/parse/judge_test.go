@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
@@ -22,7 +23,7 @@ func graylogFaults(frame []byte) (faults []string) {
 }
 
 func TestGraylogKeepsEverything(t *testing.T) {
-	lines, _ := corpus(t)
+	lines, _ := parsetest.Corpus()
 	p := New(Options{})
 	var records []record.Record
 	for i, line := range lines {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
@@ -33,7 +34,7 @@ func members(t *testing.T, input string, got map[string]any, want string) {
 	if err := json.Unmarshal([]byte(want), &w); err != nil {
 		t.Fatalf("%s: %v", want, err)
 	}
-	if d := differences(w, got, false); len(d) > 0 {
+	if d := differences(w, got, []byte(input), false); len(d) > 0 {
 		t.Errorf("%.300q: %s", input, strings.Join(d, "; "))
 	}
 }
@@ -303,7 +304,7 @@ func TestDegraded(t *testing.T) {
 // TestReuse parses every line with one parser and the same records, and compares
 // with a fresh parser: nothing of a line may show in another.
 func TestReuse(t *testing.T) {
-	lines, _ := corpus(t)
+	lines, _ := parsetest.Corpus()
 	p := New(Options{})
 	o := &gelf.Options{}
 	var records []record.Record

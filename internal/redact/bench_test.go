@@ -75,7 +75,7 @@ func TestLinesWithoutSecretsDoNotAllocate(t *testing.T) {
 
 // TestLinesWithSecretsDoNotAllocate holds too once buffers are warm.
 func TestLinesWithSecretsDoNotAllocate(t *testing.T) {
-	lines, cases := corpus(t)
+	lines, cases := parsetest.Corpus()
 	l := &line{p: parse.New(parse.Options{}), r: newRedactor(t, Options{})}
 	var e record.Entry
 	all := func() {

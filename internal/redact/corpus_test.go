@@ -2,61 +2,15 @@ package redact
 
 import (
 	"bytes"
-	"compress/gzip"
-	"crypto/sha1"
-	"encoding/hex"
 	"encoding/json"
-	"io"
-	"math"
-	"os"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"sidecar/internal/gelf"
 	"sidecar/internal/parse"
 	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
-
-// corpusCase is what is expected of one line of winston.log.gz.
-type corpusCase struct {
-	N       int
-	Case    string
-	Secrets []struct{ Kind, Value, Check string }
-	Decoys  []string `json:"decoys_not_to_redact"`
-
-	Expected struct {
-		GELF []struct{ Should map[string]any }
-	}
-}
-
-func gunzip(tb testing.TB, name string) []byte {
-	tb.Helper()
-	f, err := os.Open("../parse/testdata/" + name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return b
-}
-
-func corpus(tb testing.TB) (lines [][]byte, cases []corpusCase) {
-	tb.Helper()
-	var doc struct{ Cases []corpusCase }
-	if err := json.Unmarshal(gunzip(tb, "winston.cases.json.gz"), &doc); err != nil {
-		tb.Fatal(err)
-	}
-	return bytes.Split(gunzip(tb, "winston.log.gz"), []byte("\n")), doc.Cases
-}
 
 func newRedactor(tb testing.TB, o Options) *Redactor {
 	tb.Helper()
@@ -89,7 +43,7 @@ func frames(tb testing.TB, p *parse.Parser, r *Redactor, line []byte) (docs []ma
 // TestCorpusSecretsAreGone also has the lines as text without prefix, truncated,
 // and in JSON in a string.
 func TestCorpusSecretsAreGone(t *testing.T) {
-	lines, cases := corpus(t)
+	lines, cases := parsetest.Corpus()
 	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
 	secrets := 0
 	for _, c := range cases {
@@ -120,7 +74,7 @@ func TestCorpusSecretsAreGone(t *testing.T) {
 // left. The head of a JWT is no secret, and a key of a service is only known by
 // its length.
 func TestCorpusCutAtEveryByte(t *testing.T) {
-	lines, cases := corpus(t)
+	lines, cases := parsetest.Corpus()
 	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
 	const telling = 9 // bytes: longer than sk_test_, which says nothing by itself
 	cuts := 0
@@ -148,7 +102,7 @@ func TestCorpusCutAtEveryByte(t *testing.T) {
 // TestCorpusRedactedAsRecommended compares the lines with secrets with the
 // recommended mapping, whole.
 func TestCorpusRedactedAsRecommended(t *testing.T) {
-	lines, cases := corpus(t)
+	lines, cases := parsetest.Corpus()
 	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
 	compared := 0
 	for _, c := range cases {
@@ -159,7 +113,7 @@ func TestCorpusRedactedAsRecommended(t *testing.T) {
 		docs, _ := frames(t, p, r, lines[c.N-1])
 		for i, g := range c.Expected.GELF {
 			for k, want := range g.Should {
-				if !same(k, want, docs[i][k]) {
+				if !parsetest.Same(k, want, docs[i][k], lines[c.N-1]) {
 					t.Errorf("line %d (%s): %s = %v, want %v", c.N, c.Case, k, docs[i][k], want)
 				}
 			}
@@ -175,23 +129,10 @@ func TestCorpusRedactedAsRecommended(t *testing.T) {
 	}
 }
 
-func same(key string, want, got any) bool {
-	switch w := want.(type) {
-	case float64:
-		g, is := got.(float64)
-		return is && math.Abs(g-w) <= 0.002
-	case map[string]any: // a long string
-		g, is := got.(string)
-		sum := sha1.Sum([]byte(g))
-		return is && float64(utf8.RuneCountInString(g)) == w["$len"] && hex.EncodeToString(sum[:]) == w["$sha1"]
-	}
-	return want == got
-}
-
 // TestCorpusTextStays checks that what is no secret is not touched: every line
 // without one, and of those with one every value without it.
 func TestCorpusTextStays(t *testing.T) {
-	lines, cases := corpus(t)
+	lines, cases := parsetest.Corpus()
 	p, r := parse.New(parse.Options{}), newRedactor(t, Options{})
 	bySecret := map[int]bool{}
 	for _, c := range cases {

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"sidecar/internal/gelf"
+	"sidecar/internal/parse/parsetest"
 	"sidecar/internal/record"
 )
 
@@ -37,7 +38,7 @@ var plants = []string{
 // FuzzRedact checks that a secret is found whatever stands around it, and that
 // nothing else happens to a text.
 func FuzzRedact(f *testing.F) {
-	lines, cases := corpus(f)
+	lines, cases := parsetest.Corpus()
 	for i, c := range cases {
 		if line := string(lines[c.N-1]); len(line) < 1000 && (len(c.Secrets) > 0 || i%16 == 0) {
 			f.Add(line[:len(line)/2], line[len(line)/2:], byte(i))

@@ -20,15 +20,20 @@ var benchLog string
 // without line ends. The caller owns them. It panics if the corpus does not
 // unpack.
 func BenchLines() [][]byte {
-	z, err := gzip.NewReader(strings.NewReader(benchLog))
+	return bytes.Split(bytes.TrimSpace(unpack(benchLog)), []byte("\n"))
+}
+
+// unpack returns the content of an embedded gzip file.
+func unpack(packed string) []byte {
+	z, err := gzip.NewReader(strings.NewReader(packed))
 	if err != nil {
 		panic(err)
 	}
-	text, err := io.ReadAll(z)
+	content, err := io.ReadAll(z)
 	if err != nil {
 		panic(err)
 	}
-	return bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	return content
 }
 
 // BenchEntries returns the lines of BenchLines as the journal delivers them for
