@@ -37,12 +37,14 @@ func unpack(packed string) []byte {
 }
 
 // BenchEntries returns the lines of BenchLines as the journal delivers them for
-// the standard output of one service, and their mean length in bytes.
+// the standard output of one service soon after they were printed, and their mean
+// length in bytes.
 func BenchEntries() (entries []record.Entry, meanBytes int64) {
+	const firstUsec = 1794985600e6 // 2026-11-18T07:06:40Z, after the last line
 	for i, line := range BenchLines() {
 		meanBytes += int64(len(line))
 		entries = append(entries, record.Entry{
-			Message: line, Priority: 6, Seq: uint64(i + 1),
+			Message: line, TimeUsec: firstUsec + int64(i), Priority: 6, Seq: uint64(i + 1),
 			Host: []byte("web-01"), Identifier: []byte("node"), Unit: []byte("checkout-api.service"),
 			PID: []byte("4312"), Transport: []byte("stdout"), BootID: []byte("0123456789abcdef0123456789abcdef"),
 			ID: []byte("0123456789abcdef0123456789abcdef"),
