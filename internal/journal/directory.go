@@ -156,7 +156,7 @@ func (r *Reader) file(path string, info fs.FileInfo, l *listing) *file {
 	f.patient = r.watch != nil
 	r.files = append(r.files, f)
 	if last := r.resume[f.fileID.String()]; last > 0 {
-		if err := f.seek(behind(last)); err != nil {
+		if err := f.seek(target{seqnum: last}); err != nil {
 			r.lose(f, "damaged_file", err)
 		}
 	}

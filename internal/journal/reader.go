@@ -364,33 +364,23 @@ func (r *Reader) positionBefore(held []place) Position {
 }
 
 // SeekHead goes before the oldest entry that there is.
-func (r *Reader) SeekHead() { r.seek(func(*file) func(stamp) bool { return nil }) }
+func (r *Reader) SeekHead() { r.seekAll(target{}) }
 
 // SeekTail goes behind the newest entry that there is.
-func (r *Reader) SeekTail() {
-	r.seek(func(*file) func(stamp) bool { return func(stamp) bool { return false } })
-}
+func (r *Reader) SeekTail() { r.seekAll(target{end: true}) }
 
 // SeekTime goes to the first entry written at or after the time, in microseconds
 // since the Unix epoch.
-func (r *Reader) SeekTime(usec uint64) {
-	r.seek(func(*file) func(stamp) bool { return func(s stamp) bool { return s.realtime >= usec } })
-}
+func (r *Reader) SeekTime(usec uint64) { r.seekAll(target{usec: usec}) }
 
 // SeekLast goes n entries before the end of the stream.
 func (r *Reader) SeekLast(n int) {
 	// Each file's last n entries hold the last n of all; what is too much is skipped.
 	count := uint64(max(n, 0))
-	r.seek(func(f *file) func(stamp) bool {
-		return func(stamp) bool { return f.probing+count >= f.n }
-	})
+	r.seekAll(target{end: true, count: count})
 	var e Entry
 	for r.Pending() > count && r.Next(&e) {
 	}
-}
-
-func behind(seqnum uint64) func(stamp) bool {
-	return func(s stamp) bool { return s.seqnum > seqnum }
 }
 
 // Seek goes to a position that Position returned, of this or an earlier process.
@@ -408,12 +398,7 @@ func (r *Reader) Seek(p Position) error {
 			r.reopen(f)
 		}
 	}
-	r.seek(func(f *file) func(stamp) bool {
-		if last := p.Files[f.fileID.String()]; last > 0 {
-			return behind(last)
-		}
-		return nil
-	})
+	r.seek(func(f *file) target { return target{seqnum: p.Files[f.fileID.String()]} })
 	r.cursor = cursor
 	return nil
 }
@@ -432,9 +417,10 @@ func (r *Reader) reopen(f *file) {
 	f.f, f.n, f.node = again.f, again.n, again.node
 }
 
-// seek moves every open file to its first entry for which the function that
-// after returns is true; nil means the first entry.
-func (r *Reader) seek(after func(*file) func(stamp) bool) {
+func (r *Reader) seekAll(t target) { r.seek(func(*file) target { return t }) }
+
+// seek moves every open file to its target.
+func (r *Reader) seek(to func(*file) target) {
 	r.sorted = false
 	for _, f := range r.files {
 		if f.f == nil {
@@ -444,7 +430,7 @@ func (r *Reader) seek(after func(*file) func(stamp) bool) {
 			r.lose(f, "vanished_file", err)
 			continue
 		}
-		if err := f.seek(after(f)); err != nil {
+		if err := f.seek(to(f)); err != nil {
 			r.lose(f, "damaged_file", err)
 		}
 	}

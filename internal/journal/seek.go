@@ -6,15 +6,34 @@ import (
 	"io"
 )
 
-// seek goes to the first entry for which after is true, given that after is
-// false up to some entry and true from there on; nil means the first entry. It
-// sets last to the sequence number before it. It reads O(log n) entries, except
-// where they are damaged.
-func (j *file) seek(after func(stamp) bool) error {
-	if after == nil {
+// target is a place in any file. The zero value is the first entry.
+type target struct {
+	seqnum uint64 // behind the entry with that sequence number
+	usec   uint64 // the first entry at or after that realtime, in µs since the epoch
+	end    bool   // count entries before the end
+	count  uint64
+}
+
+// after returns a function that is false for the entries before t in j, which it
+// is to be asked for one by one with j.probing set.
+func (t target) after(j *file) func(stamp) bool {
+	switch {
+	case t.end:
+		return func(stamp) bool { return j.probing+t.count >= j.n }
+	case t.usec > 0:
+		return func(s stamp) bool { return s.realtime >= t.usec }
+	}
+	return func(s stamp) bool { return s.seqnum > t.seqnum }
+}
+
+// seek goes to t and sets last to the sequence number before it. It reads
+// O(log n) entries, except where they are damaged.
+func (j *file) seek(t target) error {
+	if t == (target{}) {
 		j.restart()
 		return nil
 	}
+	after := t.after(j)
 	arrays, err := j.arrays()
 	if err != nil && len(arrays) == 0 {
 		return err
