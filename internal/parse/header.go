@@ -3,8 +3,10 @@ package parse
 import "bytes"
 
 // header takes a syslog header off the beginning of a line and gives what it
-// says to the envelope. Known are PRI alone (also sd-daemon's level prefix), RFC
-// 5424, and RFC 3164 with its own or an ISO time.
+// says to the envelope. Known are RFC 5424, RFC 3164 with its own or an ISO time,
+// and PRI alone. Before a text that has no document PRI alone is sd-daemon's level
+// prefix (sd-daemon(3)): it gives the severity and stays, as the text may well
+// begin so for another reason.
 //
 // A time and two words can begin any text, so RFC 3164 must also have a PRI, a
 // process ID or a document behind it, and the source must not know the sender.
@@ -15,6 +17,7 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 	if !mayBeHeader(text[c.i:]) {
 		return text
 	}
+	line := text
 	pri, found := c.pri()
 	if found {
 		// It is closer to the sender than the source's, which for a unit's output is
@@ -28,8 +31,10 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 	switch {
 	case c.rfc5424(&h):
 	case !known && c.rfc3164(&h) && (found || h.pid != nil || p.announced(text, c.i, h.app)):
-	default:
+	case p.mayHold(text):
 		return text
+	default:
+		return line
 	}
 	if known {
 		env.leading = trimBlank(text[:c.i])
@@ -54,6 +59,16 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 func (p *Parser) announced(text []byte, i int, tag []byte) bool {
 	_, found := p.skipPrefixes(text, skipLead(text, i))
 	return found || p.isTag(tag)
+}
+
+// mayHold reports whether there may be a document in text.
+func (p *Parser) mayHold(text []byte) bool {
+	for _, prefix := range p.prefixes {
+		if bytes.Contains(text, prefix) {
+			return true
+		}
+	}
+	return opensObject(text, skipLead(text, 0))
 }
 
 // mayBeHeader tells quickly of most lines that they have no syslog header.

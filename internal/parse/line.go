@@ -42,18 +42,26 @@ func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelop
 	default:
 		var start int
 		if start, at = p.middle(text, i); at < 0 {
+			if records, found := p.tail(dst, first, text, env); found {
+				return records
+			}
 			return p.textRecord(dst, first, text, env, nil)
 		}
 		before := text[:start]
 		if glued(before) {
 			// Two writes without a line end between them.
 			dst = p.textRecord(dst, first, before, env, nil)
-		} else {
-			env.leading = trimBlank(before)
+			return p.documents(dst, first, text, span{start, at, len(text)}, env)
 		}
+		env.leading = trimBlank(before)
 	}
-	return p.documents(dst, first, text, at, env)
+	return p.documents(dst, first, text, span{0, at, len(text)}, env)
 }
+
+// span is where a document is in a text: it begins with its brace at text[at],
+// must end before text[end], and what stands before it from text[start] on, such
+// as its prefix, belongs to it.
+type span struct{ start, at, end int }
 
 // skipLead returns the index of the first byte of text[i:] that is not a blank,
 // a terminal escape sequence or a byte order mark.
@@ -181,7 +189,7 @@ func (p *Parser) bare(dst []record.Record, first int, text []byte, i int, env *e
 	default:
 		return 0, dst
 	}
-	return 1, p.documents(dst, first, text, i, env)
+	return 1, p.documents(dst, first, text, span{0, i, len(text)}, env)
 }
 
 // follows reports whether another document begins at text[i:].
@@ -191,46 +199,77 @@ func (p *Parser) follows(text []byte, i int) bool {
 	return opensObject(text, at)
 }
 
-// documents appends the records of the documents of text, of which the first
-// begins at text[at].
-func (p *Parser) documents(dst []record.Record, first int, text []byte, at int, env *envelope) []record.Record {
-	start, budget := 0, maxRescans*len(text)
+// documents appends the records of the documents of text; doc is the first.
+func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span, env *envelope) []record.Record {
+	budget := maxRescans * len(text)
 	for {
-		var r *record.Record
-		if at >= len(text) || text[at] != '{' {
-			return p.notObject(dst, first, text[start:], at-start, env)
+		if doc.at >= len(text) || text[doc.at] != '{' {
+			return p.notObject(dst, first, text[doc.start:], doc.at-doc.start, env)
 		}
+		var r *record.Record
 		dst, r = p.next(dst, first, env)
-		p.beginDocument(r, text, at)
-		end, f := p.object(at+1, place{inTop, 1, 0})
-		if f != ok {
-			budget -= end - at
-			next, nextAt := -1, -1
-			if budget > 0 && len(dst)-first < maxDocuments {
-				// An object with a bare quote: it cannot be part of a string.
-				next, nextAt = p.nextDocument(text, at+1)
-			}
-			if next < 0 {
-				p.broken(env, text, start, at, f)
+		p.beginDocument(r, text, doc.at)
+		end, f := p.object(doc.at+1, place{inTop, 1, 0})
+		if f == ok {
+			next, at := p.after(text, end, len(dst)-first)
+			p.finish(env, nil, text[end:next])
+			if next == len(text) {
 				return dst
 			}
-			// Read again without what belongs to the next document.
-			r.Fields, r.Degraded = r.Fields[:0], env.degraded
-			p.beginDocument(r, text[:next], at)
-			_, f = p.object(at+1, place{inTop, 1, 0})
-			p.broken(env, text[:next], start, at, f)
-			start, at = next, nextAt
+			doc = span{next, at, len(text)}
 			env.leading = nil
 			continue
 		}
-		next, nextAt := p.after(text, end, len(dst)-first)
-		p.finish(env, nil, text[end:next])
-		if next == len(text) {
+		budget -= end - doc.at
+		next, at := -1, -1
+		if budget > 0 && len(dst)-first < maxDocuments {
+			// An object with a bare quote: it cannot be part of a string.
+			next, at = p.nextDocument(text, doc.at+1)
+		}
+		if next < 0 {
+			p.broken(env, text, doc, f)
 			return dst
 		}
-		start, at = next, nextAt
+		// Read again without what belongs to the next document.
+		doc.end = next
+		r.Fields, r.Degraded = r.Fields[:0], env.degraded
+		p.beginDocument(r, text[:next], doc.at)
+		_, f = p.object(doc.at+1, place{inTop, 1, 0})
+		p.broken(env, text, doc, f)
+		doc = span{next, at, len(text)}
 		env.leading = nil
 	}
+}
+
+// tail appends the record of a line that is the end of a document: the beginning
+// is on another line, because two processes wrote to one pipe at a time. found is
+// false if the line is none. A document's last members follow a comma, which no
+// object opened on this line can have, and say something about a log event.
+func (p *Parser) tail(dst []record.Record, first int, text []byte, env *envelope) (records []record.Record, found bool) {
+	head := text
+	if brace := bytes.IndexByte(text, '{'); brace >= 0 {
+		head = text[:brace]
+	}
+	if text[len(text)-1] != '}' {
+		return dst, false
+	}
+	for i, budget := 0, maxRescans*len(text); budget > 0; {
+		n := bytes.Index(head[i:], []byte(`,"`))
+		if n < 0 {
+			return dst, false
+		}
+		comma := i + n
+		i = comma + 1
+		records, r := p.next(dst, first, env)
+		p.beginDocument(r, text, comma)
+		end, f := p.object(i, place{inTop, 1, 0})
+		if f == ok && end == len(text) && (p.has(slotLevel) || p.has(slotMessage) || p.has(slotTimestamp)) {
+			p.broken(env, text, span{0, 0, len(text)}, truncated)
+			return records, true
+		}
+		budget -= end - i
+	}
+	return dst, false
 }
 
 // after returns where the next document's prefix and the document itself begin
@@ -255,7 +294,7 @@ func (p *Parser) notObject(dst []record.Record, first int, text []byte, at int, 
 	switch body := text[at:]; {
 	case len(body) == 0:
 		return dst // a prefix and nothing else says nothing
-	case p.isValue(body):
+	case p.isValue(body) && !bytes.HasPrefix(body, []byte(`"{\"`)): // a document that was made a string is one too many
 		return p.textRecord(dst, first, body, env, nil)
 	}
 	return p.textRecord(dst, first, text, env, []byte(invalidError))
@@ -295,35 +334,38 @@ func (p *Parser) textRecord(dst []record.Record, first int, text []byte, env *en
 	return dst
 }
 
-// broken finishes the record of a document that ended with fault f; text ends
-// where the document must end, and text[start:at] is before it.
-func (p *Parser) broken(env *envelope, text []byte, start, at int, f fault) {
-	word := truncatedError
+// broken finishes the record of a document that ended with fault f.
+func (p *Parser) broken(env *envelope, text []byte, doc span, f fault) {
+	b := brokenText{parseError: truncatedError, short: text[doc.start:doc.end], beside: doc.start > 0 || doc.end < len(text)}
 	switch {
-	case f == truncated && at+1 < len(text):
+	case f == truncated && doc.at+1 < doc.end:
 		p.rec.Degraded |= record.Truncated
 	default:
 		p.rec.Degraded |= record.InvalidJSON
-		word = invalidError
+		b.parseError = invalidError
 	}
-	full := text[start:]
-	if start == 0 {
-		full = env.raw[:env.headerLen+len(text)] // the line as it came, with its header
+	b.full = b.short
+	if doc.start == 0 {
+		b.full = env.raw[:env.headerLen+doc.end] // the line as it came, with its header
 	}
-	p.finish(env, &brokenText{word, text[start:], full}, nil)
+	p.finish(env, &b, nil)
 }
 
 // brokenText is what a broken document says about itself.
 type brokenText struct {
 	parseError  string
-	short, full []byte // without and with the syslog header
+	short, full []byte // its text without and with the syslog header
+	beside      bool   // there is more on the line
 }
 
 // finish completes the record of a document; b is nil for one that is whole.
 // trailing is the text between it and the next.
 func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 	n := &p.ownNames
-	if name := p.resolveLevel(env.severity); len(name.Bytes) > 0 {
+	name := p.resolveLevel(env.severity)
+	if len(name.Bytes) > 0 && (b == nil || b.parseError == truncatedError) {
+		// A document that breaks the grammar is shown as the text that it is; only
+		// the severity of it is taken.
 		p.own(&n.levelName, name)
 	}
 	p.resolveTime(env)

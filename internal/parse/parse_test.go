@@ -111,15 +111,38 @@ func TestMapping(t *testing.T) {
 	eq(`_jsonrc:{"message":"m","level":{"a":1}}`, `{"level":6,"_level_a":1}`)
 	eq(`_jsonrc:{"message":"m","log":{"level":"warn","logger":"x"}}`, `{"level":4,"_log_logger":"x","_log_level":null}`)
 	eq(`<3>_jsonrc:{"message":"m"}`, `{"level":3}`)
-	eq(`<3>m`, `{"level":3,"short_message":"m"}`)
+	eq(`<3>m`, `{"level":3,"short_message":"<3>m"}`)
+	eq(`<3>a _jsonrc:{"message":"m"}`, `{"level":3,"short_message":"m","_leading":"a"}`)
+	eq(`<3>{"message":"m"}`, `{"level":3,"short_message":"m"}`)
 	eq(`<192>m`, `{"level":6,"short_message":"<192>m"}`)
 
 	// Broken documents.
 	eq(`_jsonrc:{"level":"error","message":"m","n":1`, `{"level":3,"short_message":"m","_n":null,"_parse_error":"truncated","full_message":"_jsonrc:{\"level\":\"error\",\"message\":\"m\",\"n\":1"}`)
 	eq(`_jsonrc:{"level":"error","message":"m",,}`, `{"level":3,"short_message":"_jsonrc:{\"level\":\"error\",\"message\":\"m\",,}","_parse_error":"invalid-json","full_message":null}`)
+	eq(`_jsonrc:{"level":"audit","id":"A-1","message":"m",}`, `{"level":6,"_level_name":null,"_app_id":"A-1","_parse_error":"invalid-json"}`)
+	eq(`_jsonrc:"{\"message\":\"m\"}"`, `{"short_message":"_jsonrc:\"{\\\"message\\\":\\\"m\\\"}\"","_parse_error":"invalid-json"}`)
+	eq(`_jsonrc:"{ \"a\" is text }"`, `{"short_message":"\"{ \\\"a\\\" is text }\"","_parse_error":null}`)
 	eq("_jsonrc:{\"message\":\"m\",\"a\":\"\x00\"}", `{"_parse_error":"invalid-json"}`)
 	eq(`_jsonrc:{"message":"m","a":01}`, `{"_parse_error":"invalid-json"}`)
 	eq(`_jsonrc:{"message":"m","a":"\x"}`, `{"_parse_error":"invalid-json"}`)
+}
+
+// TestTail reads lines that are the end of a document whose beginning is not there.
+func TestTail(t *testing.T) {
+	tail := func(input, want string) {
+		t.Helper()
+		members(t, input, one(t, Options{}, line(input)), want)
+	}
+	tail(`AA","level":"error","message":"m","timestamp":"2026-11-17T08:15:30Z"}`, `{"short_message":"m","level":3,"timestamp":1794903330,"_parse_error":"truncated",
+		"full_message":"AA\",\"level\":\"error\",\"message\":\"m\",\"timestamp\":\"2026-11-17T08:15:30Z\"}"}`)
+	tail(`12,"o":{"p":1},"level":"warn"}`, `{"short_message":"12,\"o\":{\"p\":1},\"level\":\"warn\"}","level":4,"_o_p":1}`)
+	tail(`1,"p":2},"n":3,"level":"warn"}`, `{"level":4,"_n":3,"_p":null}`)
+	tail(`says ,"no, "b","level":"warn"}`, `{"level":4,"_parse_error":"truncated"}`)
+	for _, text := range []string{
+		`got {"a":1,"level":"warn"}`, `a","n":1}`, `a","level":"warn"`, `a","level":"warn"}}`, `a","level":warn}`, `}`, `a,"`, `,"a}`,
+	} {
+		tail(text, `{"level":6,"_parse_error":null,"_n":null}`)
+	}
 }
 
 func TestEveryTruncationKeepsTheText(t *testing.T) {
@@ -165,6 +188,11 @@ func TestSeveralDocuments(t *testing.T) {
 	texts("_jsonrc:"+a+" and _jsonrc:"+b, "a", "b")
 	texts("two words_jsonrc:"+a, "two words", "a")
 	texts(`_jsonrc:{"message":"cut h_jsonrc:`+b, `_jsonrc:{"message":"cut h`, "b")
+	texts(`_jsonrc:{"n":1,"level":"warn","s":"x","message":"cut h_jsonrc:`+b, `{"n":1,"s":"x"}`, "b")
+	texts(`_jsonrc:{"err":{"message":"lost","x`+`_jsonrc:`+b, "lost", "b")
+	texts("_jsonrc:"+a+`_jsonrc:{"n": 1, "o": {"p": 2}, "lev`, "a", `{"n":1,"o":{"p":2}}`)
+	texts("_jsonrc:"+a+`_jsonrc:{"level":"info","lev`, "a", `_jsonrc:{"level":"info","lev`)
+	texts("two words_jsonrc:"+`{"n":1,"lev`, "two words", `{"n":1}`)
 	texts(`_jsonrc:{"message":"x","n":_jsonrc:`+b, "x", "b")
 	texts("_jsonrc:"+a+"_jsonrc:oops", "a", "_jsonrc:oops")
 	texts(`_jsonrc:{"message":"says _jsonrc:{\"message\":\"no\"}"}`, `says _jsonrc:{"message":"no"}`)
@@ -223,7 +251,7 @@ func TestEnvelope(t *testing.T) {
 	header(`<27>1 2026-11-17T08:15:30Z web-03 api 7 id [a b="]\"" c=""][d] `+"\ufeffup", `{"host":"web-03","level":3,"_application_name":"api","_process_id":"7","timestamp":1794903330}`)
 	header(`1 2026-11-17T08:15:30Z - - - - - _jsonrc:{"message":"m"}`, `{"short_message":"m","_application_name":null,"host":"web-01"}`)
 	header("Nov 17 it rained", `{"short_message":"Nov 17 it rained"}`)
-	header("<27>1 2026-11-17T08:15:30Z web-03 api", `{"level":3,"short_message":"1 2026-11-17T08:15:30Z web-03 api"}`)
+	header("<27>1 2026-11-17T08:15:30Z web-03 api", `{"level":3,"short_message":"<27>1 2026-11-17T08:15:30Z web-03 api"}`)
 }
 
 func TestLimits(t *testing.T) {
@@ -359,6 +387,7 @@ func TestHugeLinesAreBounded(t *testing.T) {
 		"bad UTF-8":    fill("\xff"),
 		"keys":         "_jsonrc:{" + fill(`"ż":1,`) + `"z":1}`,
 		"bare":         fill(`{"a":`),
+		"tails":        fill(`,"a":1`) + "x}",
 		"bare objects": fill(`{}x`),
 		"digits":       `_jsonrc:{"a":` + fill("1") + "}",
 		"minus":        "_jsonrc:" + fill("-"),

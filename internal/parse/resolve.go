@@ -47,11 +47,14 @@ func (p *Parser) resolveText(b *brokenText) {
 	}
 	stack := p.stack()
 	if b != nil {
-		p.brokenMessage(b, &msg)
+		p.brokenMessage(b, &msg, stack)
 		return
 	}
 	if msg.short.Bytes == nil {
 		msg.short = p.fallback(stack)
+	}
+	if msg.short.Bytes == nil {
+		msg.short = record.Value{Kind: record.Text, Bytes: p.constant(noMessage)}
 	}
 	r.Short, r.Full = msg.short, msg.full
 	switch {
@@ -64,10 +67,15 @@ func (p *Parser) resolveText(b *brokenText) {
 }
 
 // brokenMessage sets the short and the full message of a broken document: what is
-// left of a truncated one can be trusted, what breaks the grammar is a text.
-func (p *Parser) brokenMessage(b *brokenText, salvaged *message) {
+// left of a truncated one can be trusted, what breaks the grammar is a text. A
+// truncated one without a message is shown as its text, but beside others on the
+// line as what is left of it.
+func (p *Parser) brokenMessage(b *brokenText, salvaged *message, stack record.Value) {
 	r := p.rec
 	r.Short = salvaged.short
+	if r.Short.Bytes == nil && b.beside {
+		r.Short = p.fallback(stack)
+	}
 	whole := p.textMessage(b.short, "")
 	if b.parseError != truncatedError || r.Short.Bytes == nil {
 		r.Short, r.Full = whole.short, whole.full
@@ -260,7 +268,7 @@ func (p *Parser) join(full, stack record.Value) record.Value {
 }
 
 // fallback returns the short message of a document without a message: what says
-// most about it.
+// most about it. No bytes if it says nothing at all.
 func (p *Parser) fallback(stack record.Value) record.Value {
 	r := p.rec
 	for s := slotErrMessage; s <= slotErr; s++ {
@@ -290,8 +298,7 @@ func (p *Parser) fallback(stack record.Value) record.Value {
 	if rest := r.Scratch[start:]; len(rest) > 2 {
 		return record.Value{Kind: record.Text, Bytes: rest[:runeIndex(rest, restMax):len(rest)]}
 	}
-	r.Scratch = append(r.Scratch[:start], noMessage...)
-	return record.Value{Kind: record.Text, Bytes: r.Scratch[start:len(r.Scratch):len(r.Scratch)]}
+	return record.Value{}
 }
 
 // restMax is the length in characters of the JSON text that stands for a message.
