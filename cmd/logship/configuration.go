@@ -2,12 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,7 +18,6 @@ import (
 	"sidecar/internal/daemon"
 	"sidecar/internal/gelf"
 	"sidecar/internal/guard"
-	"sidecar/internal/journal"
 	"sidecar/internal/rules"
 	"sidecar/internal/settings"
 )
@@ -35,6 +32,11 @@ type Config struct {
 	Input  struct {
 		Journald struct {
 			Enabled      bool     `toml:"enabled"`
+			Units        []string `toml:"units"`
+			UserUnits    []string `toml:"user_units"`
+			Identifiers  []string `toml:"identifiers"`
+			Priority     string   `toml:"priority"`
+			Matches      []string `toml:"matches"`
 			ExcludeUnits []string `toml:"exclude_units"`
 			Directory    string   `toml:"directory"`
 			Start        string   `toml:"start"`
@@ -109,6 +111,7 @@ type Config struct {
 func defaultConfig() Config {
 	var c Config
 	c.Input.Journald.Enabled = true
+	c.Input.Journald.Priority = "debug"
 	c.Input.Journald.ExcludeUnits = []string{"logship"}
 	c.Input.Journald.Start = "tail"
 	c.Parse.Prefixes = []string{"_jsonrc:"}
@@ -173,14 +176,7 @@ func (c *Config) check(e *settings.Effective) error {
 			bad("fields."+key, "%q is not a name that Graylog keeps: use letters, digits, _ and -, and none of GELF's own names", name)
 		}
 	}
-	for _, pattern := range c.Input.Journald.ExcludeUnits {
-		if _, err := path.Match(pattern, ""); err != nil {
-			bad("input.journald.exclude_units", "%q is not a pattern: * ? and [a-z] are wildcards", pattern)
-		}
-	}
-	if _, err := c.start(time.Now()); err != nil {
-		bad("input.journald.start", "%v", err)
-	}
+	errs = append(errs, c.checkJournald(e)...)
 	if c.Input.Journald.Enabled && c.Input.Stdin.Enabled {
 		bad("input.stdin.enabled", "the journal and stdin are alternatives: set input.journald.enabled = false")
 	}
@@ -304,20 +300,4 @@ func isReserved(name string) bool {
 		return true
 	}
 	return false
-}
-
-// start returns the start position for a journal without a saved one.
-func (c *Config) start(now time.Time) (journal.Start, error) {
-	switch s := c.Input.Journald.Start; {
-	case s == "tail":
-		return journal.Start{}, nil
-	case s == "head":
-		return journal.Start{Head: true}, nil
-	case strings.HasPrefix(s, "-"):
-		var d settings.Duration
-		if err := d.UnmarshalText([]byte(s[1:])); err == nil && d > 0 {
-			return journal.Start{Since: now.Add(-time.Duration(d))}, nil
-		}
-	}
-	return journal.Start{}, fmt.Errorf(`%q is not a start position: want "tail", "head", or how long ago, such as "-2h"`, c.Input.Journald.Start)
 }

@@ -199,14 +199,20 @@ func TestStart(t *testing.T) {
 		"head":   {Head: true},
 		"-2h":    {Since: now.Add(-2 * time.Hour)},
 		"-1d12h": {Since: now.Add(-36 * time.Hour)},
+
+		"2026-11-17":                {Since: time.Date(2026, 11, 17, 0, 0, 0, 0, time.Local)},
+		"2026-11-17 08:15":          {Since: time.Date(2026, 11, 17, 8, 15, 0, 0, time.Local)},
+		"2026-11-17 08:15:30":       {Since: time.Date(2026, 11, 17, 8, 15, 30, 0, time.Local)},
+		"2026-11-17T10:15:30+02:00": {Since: now},
+		"2026-11-17T08:15:30.5Z":    {Since: now.Add(time.Second / 2)},
 	} {
 		c := Config{}
 		c.Input.Journald.Start = in
-		if got, err := c.start(now); err != nil || got != want {
+		if got, err := c.start(now); err != nil || got.Head != want.Head || !got.Since.Equal(want.Since) {
 			t.Errorf("%s: %+v, %v; want %+v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "now", "2h", "-", "-0s", "--2h", "-2", "Head", " tail"} {
+	for _, in := range []string{"", "now", "2h", "-", "-0s", "--2h", "-2", "Head", " tail", "2026-11-17 8", "2026-02-30", "1969-12-31", "2026-11-17T08:15"} {
 		c := Config{}
 		c.Input.Journald.Start = in
 		if got, err := c.start(now); err == nil {
@@ -251,7 +257,11 @@ func TestRanges(t *testing.T) {
 		{"log.level", []string{"debug", "error"}, []string{"", "trace"}},
 		{"log.format", []string{"auto", "journal", "text"}, []string{"", "json"}},
 		{"parse.timezone", []string{"UTC", "Local", "Europe/Warsaw"}, []string{"CEST2", "../UTC"}},
-		{"input.journald.exclude_units", []string{"[]", `["a*", "b?", "[c-d]"]`}, []string{`["["]`}},
+		{"input.journald.exclude_units", []string{"[]", `["a*", "b?", "[c-d]"]`}, []string{`["["]`, `[""]`, `["a b"]`}},
+		{"input.journald.units", []string{"[]", `["a", "b@*"]`}, []string{`["["]`, `["/"]`}},
+		{"input.journald.user_units", []string{`["a.timer"]`}, []string{`["a["]`}},
+		{"input.journald.priority", []string{"", "err", "7", "0..info"}, []string{"8", "error", "..", "err.."}},
+		{"input.journald.matches", []string{`["A=b", "+", "_C="]`, `["A=b", "A=c"]`}, []string{`["a=b"]`, `["+"]`, `["A=b", "+"]`, `["A"]`}},
 	} {
 		for _, value := range limit.good {
 			if _, _, err := load(t, "", limit.key+"="+value); err != nil {

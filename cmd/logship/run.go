@@ -162,9 +162,13 @@ func (r *runner) journal(metrics *ship.Metrics) (*journal.Source, error) {
 	if err != nil {
 		return nil, r.effective.Errorf("input.journald.start", "%v", err)
 	}
+	filter, err := r.filter(ownUnit())
+	if err != nil {
+		return nil, err
+	}
 	source, err := journal.NewSource(journal.SourceOptions{
-		Options: journal.Options{Places: places, Log: r.log, OnGap: func(g journal.Gap) { metrics.Gap(g.Reason, g.Entries) }},
-		Start:   start, OwnUnit: ownUnit(), Exclude: r.Input.Journald.ExcludeUnits,
+		Options: journal.Options{Places: places, Filter: filter, Log: r.log, OnGap: func(g journal.Gap) { metrics.Gap(g.Reason, g.Entries) }},
+		Start:   start,
 	})
 	return source, explainJournal(err, places)
 }

@@ -25,6 +25,7 @@ type Entry struct {
 	Damaged int
 
 	known [numNames][]byte
+	met   uint64 // conditions of the filter
 }
 
 // Known returns the value of the first field with that name, nil if there is none.

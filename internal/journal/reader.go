@@ -17,6 +17,9 @@ type Options struct {
 	// AllFields makes Entry.Fields hold every field; without it only the known
 	// ones are kept.
 	AllFields bool
+	// Filter says which entries a Source delivers; nil means all. A Reader delivers
+	// the others too: they are read, and so not missing.
+	Filter *Filter
 	// Log gets what an operator should know: files that cannot be read, gaps.
 	Log *slog.Logger
 	// OnGap, if set, is called for entries that exist but cannot be delivered.
@@ -68,7 +71,7 @@ func NewReader(o Options) (*Reader, error) { return newReader(o, nil) }
 
 // newReader returns a Reader that follows if it has a watcher.
 func newReader(o Options, w *watcher) (*Reader, error) {
-	v, err := newValues()
+	v, err := newValues(o.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -274,6 +277,7 @@ func (r *Reader) deliver(f *file, e *Entry) bool {
 			continue
 		}
 		read++
+		e.met |= field.met
 		if field.Name != 0 && e.known[field.Name] == nil {
 			e.known[field.Name] = field.Value()
 		}

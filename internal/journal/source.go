@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"strconv"
-	"strings"
 	"time"
 
 	"sidecar/internal/record"
@@ -20,12 +18,6 @@ type SourceOptions struct {
 	Options
 	// Start says where to begin without a position.
 	Start Start
-	// OwnUnit is the unit that the shipper runs as, empty if none: its entries are
-	// left out, else every line that it logs could make it log another.
-	OwnUnit string
-	// Exclude are names of units to leave out, with the wildcards of path.Match;
-	// a name without a dot means a service.
-	Exclude []string
 }
 
 // Start is a start position: the zero value is the tail.
@@ -43,10 +35,7 @@ type Source struct {
 	entry Entry
 	id    []byte
 
-	excluded map[string]bool // units by name
-	patterns []string        // units by pattern
-	skipping bool            // Next stopped in a run of entries that are left out
-
+	skipping  bool      // Next stopped in a run of entries that are left out
 	active    bool      // Next had an entry since the last Idle
 	lastEntry time.Time // when Idle last saw that
 	rescanned time.Time // when Idle last asked for a look at the directories
@@ -65,7 +54,7 @@ func NewSource(o SourceOptions) (*Source, error) {
 		w.close()
 		return nil, err
 	}
-	s := &Source{o: o, r: r, excluded: map[string]bool{}}
+	s := &Source{o: o, r: r}
 	if err := s.start(); err != nil {
 		s.Close()
 		return nil, err
@@ -74,19 +63,6 @@ func NewSource(o SourceOptions) (*Source, error) {
 }
 
 func (s *Source) start() error {
-	for _, pattern := range s.o.Exclude {
-		if path.Ext(pattern) == "" {
-			pattern += ".service"
-		}
-		if _, err := path.Match(pattern, ""); err != nil {
-			return fmt.Errorf("unit pattern %q: %w", pattern, err)
-		}
-		if strings.ContainsAny(pattern, `*?[\`) {
-			s.patterns = append(s.patterns, pattern)
-		} else {
-			s.excluded[pattern] = true
-		}
-	}
 	if err := s.r.Access(); err != nil {
 		return err
 	}
@@ -164,7 +140,7 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 			return false, nil
 		}
 		s.active = true
-		if s.skip(&s.entry) {
+		if !s.o.Filter.wants(&s.entry) {
 			continue
 		}
 		s.fill(e, &s.entry)
@@ -177,23 +153,6 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 // maxSkip is how many entries Next leaves out at a time, so that a long run of
 // them does not delay a stop or a confirmation.
 const maxSkip = 10_000
-
-// skip reports whether j is the shipper's own or excluded.
-func (s *Source) skip(j *Entry) bool {
-	unit := j.Known(SystemdUnit)
-	if s.o.OwnUnit != "" && (string(unit) == s.o.OwnUnit || string(j.Known(UserUnit)) == s.o.OwnUnit) {
-		return true
-	}
-	if s.excluded[string(unit)] {
-		return true
-	}
-	for _, pattern := range s.patterns {
-		if ok, _ := path.Match(pattern, string(unit)); ok {
-			return true
-		}
-	}
-	return false
-}
 
 // fill translates j, whose memory e shares.
 func (s *Source) fill(e *record.Entry, j *Entry) {

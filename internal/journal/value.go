@@ -77,6 +77,8 @@ type Field struct {
 	Name Name
 	// NameBytes is the length of NAME in bytes.
 	NameBytes int32
+
+	met uint64 // conditions of the filter
 }
 
 // Value returns the bytes behind the equals sign.
@@ -102,19 +104,34 @@ type cacheSlot struct {
 type values struct {
 	slots   []cacheSlot
 	cached  int // bytes of values in slots
-	names   map[string]Name
+	names   map[string]key
 	scratch []byte // the values of the current entry that are not in the cache
 	full    bool   // a value of the current entry was too large: unpack no more of it
 	zstd    *zstd.Decoder
 }
 
-func newValues() (*values, error) {
+// key is what there is to know about a field name.
+type key struct {
+	known      Name
+	conditions []condition // of the filter
+}
+
+func newValues(filter *Filter) (*values, error) {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(maxEntryBytes))
 	if err != nil {
 		return nil, err
 	}
-	return &values{slots: make([]cacheSlot, 1<<cacheBits), names: knownNames(), zstd: d}, nil
+	names := map[string]key{}
+	for name, known := range knownNames() {
+		names[name] = key{known: known}
+	}
+	if filter != nil {
+		for name, conditions := range filter.conditions {
+			names[name] = key{known: names[name].known, conditions: conditions}
+		}
+	}
+	return &values{slots: make([]cacheSlot, 1<<cacheBits), names: names, zstd: d}, nil
 }
 
 // begin starts a new entry: what was returned for the last one may be overwritten.
@@ -196,7 +213,15 @@ func (v *values) load(j *file, off uint64) (field Field, shared bool, err error)
 	if eq <= 0 {
 		return Field{}, false, fmt.Errorf("%w: value at %d has no name", errCorrupt, off)
 	}
-	return Field{Data: data, Name: v.names[string(data[:eq])], NameBytes: int32(eq)}, shared, nil
+	return v.field(data, eq), shared, nil
+}
+
+// field returns the field of data, which is NAME=value, with a name of nameBytes.
+func (v *values) field(data []byte, nameBytes int) Field {
+	key := v.names[string(data[:nameBytes])]
+	f := Field{Data: data, Name: key.known, NameBytes: int32(nameBytes)}
+	f.met = bitsOf(key.conditions, f.Value())
+	return f
 }
 
 var errTooLarge = errors.New("larger than the limit of an entry")
