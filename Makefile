@@ -39,6 +39,7 @@ demo: setup build
 	@test/demo/demo.sh
 
 bench: build
+	@cd test/jsonscan && $(GO) test ./...
 	@$(GO) run ./test/bench
 
 fuzz:

@@ -27,7 +27,7 @@ import (
 )
 
 func main() {
-	entries := flag.Int("n", 1_000_000, "journal `entries`")
+	entries := flag.Int("n", 1_000_000, "journal `entries`; 0 leaves the journal out")
 	rounds := flag.Int("rounds", 3, "interleaved rounds")
 	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
 	flag.Parse()
@@ -47,17 +47,19 @@ func run(entries, rounds int, linesPath string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Fprintf(os.Stderr, "bench: writing a journal of %d entries\n", entries)
-	size, err := writeJournal(filepath.Join(dir, "journal"), entries, lines)
-	if err != nil {
-		return err
+	fmt.Printf("%s, %d CPUs, %s\n", cpuModel(), runtime.NumCPU(), runtime.Version())
+	if entries > 0 {
+		fmt.Fprintf(os.Stderr, "bench: writing a journal of %d entries\n", entries)
+		size, err := writeJournal(filepath.Join(dir, "journal"), entries, lines)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\n%d entries of 22 fields, journal of %d MB\n\n", entries, size>>20)
+		if err := benchJournal(dir, entries, rounds); err != nil {
+			return err
+		}
 	}
-	fmt.Printf("%s, %d CPUs, %s; %d entries of 22 fields, journal of %d MB\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), entries, size>>20)
-	if err := benchJournal(dir, entries, rounds); err != nil {
-		return err
-	}
-	fmt.Println()
-	return benchParse()
+	return benchCode(dir)
 }
 
 // readLines returns the messages to ship.
@@ -175,24 +177,26 @@ func benchJournal(dir string, entries, rounds int) error {
 		}
 	}
 	fmt.Printf("| job | CPU-s per million | ratio | entries/s | peak RSS |\n|---|---|---|---|---|\n")
-	base := median(samples[0], func(s sample) float64 { return s.cpu.Seconds() })
+	base := medianOf(samples[0], func(s sample) float64 { return s.cpu.Seconds() })
 	for i, c := range contenders {
-		cpu := median(samples[i], func(s sample) float64 { return s.cpu.Seconds() })
-		wall := median(samples[i], func(s sample) float64 { return s.wall.Seconds() })
-		rss := median(samples[i], func(s sample) float64 { return float64(s.rss) })
+		cpu := medianOf(samples[i], func(s sample) float64 { return s.cpu.Seconds() })
+		wall := medianOf(samples[i], func(s sample) float64 { return s.wall.Seconds() })
+		rss := medianOf(samples[i], func(s sample) float64 { return float64(s.rss) })
 		fmt.Printf("| %s | %.2f | %.1f | %.0fk | %.0f MB |\n", c.name, cpu*1e6/float64(entries), cpu/base, float64(entries)/wall/1e3, rss/(1<<20))
 	}
 	return nil
 }
 
-func median(samples []sample, f func(sample) float64) float64 {
+// medianOf returns the median of a figure of samples.
+func medianOf(samples []sample, figure func(sample) float64) float64 {
 	var values []float64
 	for _, s := range samples {
-		values = append(values, f(s))
+		values = append(values, figure(s))
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
+	return median(values)
 }
+
+func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
 
 // runLogship ships the journal to a receiver in this process that counts frames.
 func runLogship(dir string, entries int) (sample, error) {
@@ -289,20 +293,6 @@ func runCommand(cmd *exec.Cmd) (sample, error) {
 func usage(cmd *exec.Cmd, wall time.Duration, rss int64) sample {
 	s := cmd.ProcessState
 	return sample{cpu: s.UserTime() + s.SystemTime(), wall: wall, rss: rss}
-}
-
-// benchParse runs the benchmark of parse and encode.
-func benchParse() error {
-	fmt.Fprintln(os.Stderr, "bench: parse and encode")
-	cmd := exec.Command("go", "test", "-run", "^$", "-bench", "ParseEncode|EncodingJSON", "-benchtime", "2s", "-count", "3", "-cpu", "1", "./internal/parse")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	for line := range strings.SplitSeq(string(out), "\n") {
-		if strings.HasPrefix(line, "Benchmark") {
-			fmt.Println(line)
-		}
-	}
-	return err
 }
 
 func cpuModel() string {

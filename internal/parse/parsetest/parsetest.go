@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	_ "embed" // the lines below
+	"encoding/json"
 	"io"
 	"strings"
 
@@ -51,4 +52,17 @@ func BenchEntries() (entries []record.Entry, meanBytes int64) {
 		})
 	}
 	return entries, meanBytes / int64(len(entries))
+}
+
+// BenchDocuments returns those lines of BenchLines that are one JSON object,
+// without prefix, and their mean length in bytes.
+func BenchDocuments() (documents [][]byte, meanBytes int64) {
+	for _, line := range BenchLines() {
+		line = bytes.TrimPrefix(line, []byte("_jsonrc:"))
+		if line[0] == '{' && json.Valid(line) {
+			documents = append(documents, line)
+			meanBytes += int64(len(line))
+		}
+	}
+	return documents, meanBytes / int64(len(documents))
 }
