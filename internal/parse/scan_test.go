@@ -116,7 +116,7 @@ func TestScanTakesDocumentsOnly(t *testing.T) {
 			t.Errorf("takes %s", doc[:n])
 		}
 	}
-	for _, doc := range []string{doc + "}", `{"a":1,}`, `{,"a":1}`, `{"a":1;"b":2}`, `{"a" 1}`, `{"a":01}`, "{\"a\":\"\xff\"}"} {
+	for _, doc := range []string{doc + "}", `{"a":1,}`, `{,"a":1}`, `{"a":1;"b":2}`, `{"a" 1}`, `{"a":01}`, `{"a":"\x"}`, "{\"a\":\"\n\"}", "{\"a\":\"\xff\"}"} {
 		if s.scan([]byte(doc)) == ok {
 			t.Errorf("takes %q", doc)
 		}

@@ -3,10 +3,8 @@
 // (parsetest.Fields). It is a module of its own, so that the shipper does not
 // depend on them.
 //
-// Each library is used in the fastest way that it documents. What it checks is
-// up to it: jsontext and encoding/json take documents of RFC 8259 in valid UTF-8
-// and nothing else, as package parse does; fastjson does not look into strings;
-// gjson takes anything unless it is asked to look first, and then any UTF-8.
+// Each library is used in the fastest way that it documents. What it checks of a
+// document is up to it; TestChecks says what.
 package jsonscan
 
 import "sidecar/internal/parse/parsetest"

@@ -2,6 +2,7 @@ package jsonscan
 
 import (
 	"maps"
+	"slices"
 	"testing"
 
 	"sidecar/internal/parse/parsetest"
@@ -25,6 +26,35 @@ func TestContendersAgree(t *testing.T) {
 			if got := parsetest.Texts(fields); err != nil || !maps.Equal(got, want) {
 				t.Errorf("%s: %s\ngot  %q, %v\nwant %q", c.Name, doc, got, err, want)
 			}
+		}
+	}
+}
+
+// TestChecks: what docs/performance.md says about what each contender checks.
+func TestChecks(t *testing.T) {
+	bad := map[string]string{
+		"end":     `{"a":"b","c":`,
+		"number":  `{"a":01}`,
+		"escape":  `{"a":"\x"}`,
+		"control": "{\"a\":\"\n\"}",
+		"UTF-8":   "{\"a\":\"\xff\"}",
+	}
+	passes := map[string][]string{
+		"valyala/fastjson":                  {"UTF-8", "control", "escape", "number"},
+		"go-json-experiment/json: jsontext": nil,
+		"tidwall/gjson, not checked":        {"UTF-8", "control", "end", "escape", "number"},
+		"tidwall/gjson, checked first":      {"UTF-8"},
+		"encoding/json":                     {"UTF-8"},
+	}
+	for _, c := range Contenders() {
+		var got []string
+		for _, kind := range slices.Sorted(maps.Keys(bad)) {
+			if _, err := c.Scan([]byte(bad[kind])); err == nil {
+				got = append(got, kind)
+			}
+		}
+		if want := passes[c.Name]; !slices.Equal(got, want) {
+			t.Errorf("%s lets pass %q, want %q", c.Name, got, want)
 		}
 	}
 }
