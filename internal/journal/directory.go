@@ -89,7 +89,7 @@ func (r *Reader) scan() {
 	r.problems = l.problems
 	r.files = slices.DeleteFunc(r.files, func(f *file) bool {
 		f.gone = !l.files[f]
-		return f.gone && f.f == nil
+		return r.forget(f)
 	})
 }
 

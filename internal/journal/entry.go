@@ -134,6 +134,18 @@ func precedes(x, y *file) bool {
 	return a.xor < b.xor
 }
 
+// precedes reports whether c comes before the entry with stamp s of sequence id,
+// in the same order. A copy of c's entry in another sequence is not behind c.
+func (c Cursor) precedes(id ID, s stamp) bool {
+	switch {
+	case c.SeqnumID == id:
+		return c.Seqnum < s.seqnum
+	case c.Boot == s.boot:
+		return c.MonotonicUsec < s.monotonic
+	}
+	return c.RealtimeUsec < s.realtime
+}
+
 // lag is how far the entry with that stamp is behind now.
 func lag(realtimeUsec uint64, now time.Time) time.Duration {
 	return max(0, now.Sub(time.UnixMicro(int64(realtimeUsec))))

@@ -24,6 +24,7 @@ type stamp struct {
 // entry of the file.
 type file struct {
 	path string
+	dir  string   // the directory that it was found in
 	f    *os.File // nil when closed: drained and committed, or gone
 	header
 	serial  uint64 // key in the value cache, from 1
@@ -89,7 +90,7 @@ func openFile(path string, serial uint64) (*file, error) {
 		f.Close()
 		return nil, err
 	}
-	j := &file{path: path, f: f, serial: serial, header: h, n: h.nEntries, node: inodeOf(info),
+	j := &file{path: path, dir: filepath.Dir(path), f: f, serial: serial, header: h, n: h.nEntries, node: inodeOf(info),
 		compact: h.incompatible&incompatibleCompact != 0}
 	j.restart()
 	return j, nil

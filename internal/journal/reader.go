@@ -30,12 +30,19 @@ type Options struct {
 type Gap struct {
 	// Reason is one of "damaged_entry", "damaged_field" (the entry is delivered
 	// without it), "damaged_file", "vanished_file", "unsupported_file",
-	// "unreadable_file".
+	// "unreadable_file", "missing_entries" (sequence numbers are missing in front
+	// of the file: journald removed entries before they were read).
 	Reason string
 	// Entries is how many are missing; 0 if that is not known, or none is.
 	Entries uint64
 	// Path is the journal file.
 	Path string
+	// After and Before are the sequence numbers of the entries around the gap, 0
+	// if they are not known.
+	After, Before uint64
+	// UntilUsec is the realtime of the entry behind the gap, in µs since the Unix
+	// epoch; 0 if it is not known.
+	UntilUsec uint64
 }
 
 // Reader delivers the entries of all journal files of its places as one stream,
@@ -49,6 +56,10 @@ type Reader struct {
 	serial   uint64
 	problems map[string]problem // by path
 	resume   map[string]uint64  // position by file ID, for files that appear later
+
+	// sequences are the last numbers that are accounted for, of files that are not
+	// known any more; told are the numbers up to which gaps were reported.
+	sequences, told map[ID]uint64
 
 	// ready are the files that have a head, in the order of their heads, if sorted
 	// is set: the next entry is the first one's. Its file may have been delivered
@@ -78,7 +89,8 @@ func newReader(o Options, w *watcher) (*Reader, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{}}
+	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{},
+		sequences: map[ID]uint64{}, told: map[ID]uint64{}}
 	r.scan()
 	return r, nil
 }
@@ -236,6 +248,7 @@ func (r *Reader) lose(f *file, reason string, cause error) {
 	if !f.drained() || !f.archived() {
 		r.damage(f, Gap{Reason: reason, Entries: count}, cause)
 	}
+	r.account(f, f.lastPublished())
 	f.close()
 	f.hasHead = false
 	f.n = f.index
@@ -288,6 +301,9 @@ func (r *Reader) deliver(f *file, e *Entry) bool {
 	e.Fields = fields
 	if e.Damaged > 0 && !r.keepDamaged(f, read) {
 		return false
+	}
+	if f.last == 0 {
+		r.checkSequence(f)
 	}
 	r.from = place{file: f.serial, before: f.last}
 	f.consume()
@@ -347,6 +363,9 @@ type Position struct {
 	// Files maps the file_id of each journal file, 32 hex digits, to the sequence
 	// number of its last delivered entry, 0 for none.
 	Files map[string]uint64 `json:"files"`
+	// Sequences maps the seqnum_id of these files, 32 hex digits, to the last
+	// sequence number that was delivered or reported as missing.
+	Sequences map[string]uint64 `json:"sequences,omitempty"`
 }
 
 // Position returns where r stands. The caller owns it.
@@ -364,6 +383,7 @@ func (r *Reader) positionBefore(held []place) Position {
 		}
 		p.Files[f.fileID.String()] = last
 	}
+	p.Sequences = r.sequencesAt(p.Files)
 	return p
 }
 
@@ -389,7 +409,8 @@ func (r *Reader) SeekLast(n int) {
 
 // Seek goes to a position that Position returned, of this or an earlier process.
 // Files that it does not name are new since then and are read from their start;
-// files that it names and that appear only later are read from there. The error
+// files that it names and that appear only later are read from there. A position
+// without Files (nil) is behind its cursor, which may be journalctl's. The error
 // wraps ErrCursor.
 func (r *Reader) Seek(p Position) error {
 	cursor, err := ParseCursor(p.Cursor)
@@ -402,7 +423,12 @@ func (r *Reader) Seek(p Position) error {
 			r.reopen(f)
 		}
 	}
-	r.seek(func(f *file) target { return target{seqnum: p.Files[f.fileID.String()]} })
+	r.seekSequences(p, cursor)
+	if p.Files == nil {
+		r.seekAll(target{cursor: cursor})
+	} else {
+		r.seek(func(f *file) target { return target{seqnum: p.Files[f.fileID.String()]} })
+	}
 	r.cursor = cursor
 	return nil
 }
@@ -448,7 +474,7 @@ func (r *Reader) Release(p Position) {
 		if f.f != nil && f.drained() && (f.archived() || f.gone) && known && confirmed == f.last {
 			f.close()
 		}
-		return f.f == nil && f.gone
+		return r.forget(f)
 	})
 	r.sorted = false
 }

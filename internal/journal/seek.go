@@ -10,6 +10,7 @@ import (
 type target struct {
 	seqnum uint64 // behind the entry with that sequence number
 	usec   uint64 // the first entry at or after that realtime, in µs since the epoch
+	cursor Cursor // behind the entry with that cursor, or where it would stand
 	end    bool   // count entries before the end
 	count  uint64
 }
@@ -22,6 +23,8 @@ func (t target) after(j *file) func(stamp) bool {
 		return func(stamp) bool { return j.probing+t.count >= j.n }
 	case t.usec > 0:
 		return func(s stamp) bool { return s.realtime >= t.usec }
+	case !t.cursor.IsZero():
+		return func(s stamp) bool { return t.cursor.precedes(j.seqnumID, s) }
 	}
 	return func(s stamp) bool { return s.seqnum > t.seqnum }
 }
@@ -33,40 +36,55 @@ func (j *file) seek(t target) error {
 		j.restart()
 		return nil
 	}
-	after := t.after(j)
 	arrays, err := j.arrays()
 	if err != nil && len(arrays) == 0 {
 		return err
 	}
+	index, last, err := j.find(t, arrays)
+	if err != nil {
+		return err
+	}
+	j.restart()
+	j.last = last.seqnum
+	for i, a := range arrays {
+		if index < a.end() || i == len(arrays)-1 {
+			skip := index - a.first
+			j.array.object, j.array.off, j.array.left = a.off-arrayItems, a.off+skip*j.itemBytes(), a.items-skip
+			break
+		}
+	}
+	j.index = index
+	return nil
+}
+
+// find returns the index of the first entry at or behind t, and the stamp of the
+// entry before it, zero if there is none. It uses head and the windows.
+func (j *file) find(t target, arrays []arrayPart) (index uint64, last stamp, err error) {
 	readable := uint64(0)
 	if len(arrays) > 0 {
 		readable = arrays[len(arrays)-1].end()
 	}
-	last := uint64(0)
+	after := t.after(j)
 	lo, hi := uint64(0), min(j.n, readable)
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		s, at, err := j.probe(arrays, mid, hi)
 		switch {
 		case err != nil:
-			return err
+			return 0, stamp{}, err
 		case at == hi || after(s): // nothing readable from mid on, or all of it is after
 			hi = mid
 		default:
-			lo, last = at+1, max(last, s.seqnum)
+			lo, last = at+1, s
 		}
 	}
-	j.restart()
-	j.last = last
-	for i, a := range arrays {
-		if lo < a.end() || i == len(arrays)-1 {
-			skip := lo - a.first
-			j.array.object, j.array.off, j.array.left = a.off-arrayItems, a.off+skip*j.itemBytes(), a.items-skip
-			break
-		}
-	}
-	j.index = lo
-	return nil
+	return lo, last, nil
+}
+
+// keepHead returns a function that restores what find changes of j.
+func (j *file) keepHead() (restore func()) {
+	head, off, size, floor, span := j.head, j.headOffset, j.headSize, j.floor, j.span
+	return func() { j.head, j.headOffset, j.headSize, j.floor, j.span = head, off, size, floor, span }
 }
 
 // probe reads the first readable entry at or after index i, below end, and
