@@ -94,7 +94,7 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 		dst = append(dst, `,"full_message":`...)
 		dst = appendValue(dst, full)
 	}
-	if r.TimeUsec > 0 {
+	if r.TimeUsec >= 1000 { // less is 0 milliseconds, which Graylog takes for none (graylog.md 1.5)
 		dst = append(dst, `,"timestamp":`...)
 		dst = appendTimestamp(dst, r.TimeUsec)
 	}

@@ -81,6 +81,15 @@ func TestTimestampDecimals(t *testing.T) {
 	}
 }
 
+func TestTimestampOfZeroMilliseconds(t *testing.T) {
+	for usec, want := range map[int64]any{0: nil, 999: nil, 1000: 0.001} {
+		r := record.Record{TimeUsec: usec, Short: text("m")}
+		if got := decode(t, Append(nil, &r, &Options{}))["timestamp"]; got != want {
+			t.Errorf("%d: %v, want %v", usec, got, want)
+		}
+	}
+}
+
 func TestHostLimit(t *testing.T) {
 	for n, want := range map[int]int{254: 254, 255: 255, 256: 255} {
 		r := record.Record{Host: []byte(strings.Repeat("h", n)), Short: text("m")}

@@ -62,13 +62,16 @@ func (j *judge) replaceDots(f *FieldVerdict, i int) {
 	j.set[name] = i
 }
 
-// index judges one field by the default mapping: strings are keyword, decimals
-// 32-bit float.
+// index judges one field by the default mapping: strings are keyword. What
+// depends on the type that the field has in the index becomes a note.
 func (f *FieldVerdict) index() {
 	switch value := f.Value.(type) {
 	case float64:
-		if math.IsInf(float64(float32(value)), 0) {
-			f.raise(FieldFails, "not finite as a 32-bit float")
+		switch {
+		case math.IsInf(value, 0): // what Graylog makes of 1e400 (graylog.md 1.5)
+			f.raise(FieldFails, "not finite")
+		case math.IsInf(float64(float32(value)), 0):
+			f.raise(FieldKept, "beyond a 32-bit float: where the index made the field one, it refuses the message")
 		}
 	case string:
 		if f.Name == "full_message" || f.Name == "message" {
@@ -77,7 +80,7 @@ func (f *FieldVerdict) index() {
 		if len(value) > judgeMaxKeywordBytes {
 			f.raise(FieldFails, "longer than 32766 bytes")
 		} else if judgeDate.MatchString(value) {
-			f.Note = strings.TrimPrefix(f.Note+"; looks like a date: the first such value makes the field a date for all", "; ")
+			f.raise(FieldKept, "looks like a date: the first such value makes the field a date for all")
 		}
 	}
 	switch {
@@ -115,7 +118,8 @@ func judgeMetadata(name string) bool {
 	return false
 }
 
-// judgeDate has the formats that an index with date detection takes for a date:
-// strict_date_optional_time, yyyy/MM/dd HH:mm:ss Z and yyyy/MM/dd Z.
+// judgeDate has the formats that an index with date detection takes for a date
+// (OpenSearch's strict_date_optional_time, yyyy/MM/dd HH:mm:ss and yyyy/MM/dd).
+// Its documentation adds a zone to the last two, which its code does not take.
 var judgeDate = regexp.MustCompile(`^(\d{4}-(0[1-9]|1[0-2])(-([0-2]\d|3[01])(T(([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?)?)?` +
-	`|\d{4}/\d\d/\d\d( \d\d:\d\d:\d\d)? (Z|[+-]\d{4}))$`)
+	`|\d{4}/(0[1-9]|1[0-2])/(0[1-9]|[12]\d|3[01])( ([01]\d|2[0-3]):[0-5]\d:[0-5]\d)?)$`)

@@ -73,7 +73,7 @@ func TestJudgeOutcome(t *testing.T) {
 		{"_level error", head + `,"_level":"error"}`, IndexFailure, "level is a number in the index"},
 		{"1e400", head + `,"_x":1e400}`, IndexFailure, "not finite"},
 		{"-1e400", head + `,"_x":-1e400}`, IndexFailure, "not finite"},
-		{"finite only as a 64-bit float", head + `,"_x":1e39}`, IndexFailure, "not finite"},
+		{"finite only as a 64-bit float", head + `,"_x":1e39}`, Accepted, ""},
 		{"NaN token", head + `,"_x":NaN}`, Refused, "unexpected 'N'"},
 		{"Infinity token", head + `,"_x":-Infinity}`, Refused, "bad number"},
 		{"nesting 1000", head + `,"_x":` + strings.Repeat("[", 999) + strings.Repeat("]", 999) + `}`, Accepted, ""},
@@ -183,6 +183,7 @@ func TestJudgeField(t *testing.T) {
 		{"2^64", `"_x":18446744073709551616`, "_x", "x", FieldCorrupted, int64(0)},
 		{"-2^63-1", `"_x":-9223372036854775809`, "_x", "x", FieldCorrupted, int64(math.MaxInt64)},
 		{"decimal", `"_x":-1.25e2`, "_x", "x", FieldKept, -125.0},
+		{"beyond a 32-bit float", `"_x":-1.5e300`, "_x", "x", FieldKept, -1.5e300},
 		{"largest 32-bit float", `"_x":3.4e38`, "_x", "x", FieldKept, 3.4e38},
 		{"1e400", `"_x":1e400`, "_x", "x", FieldFails, math.Inf(1)},
 		{"leading indent", `"_x":"  at f()"`, "_x", "x", FieldConverted, "at f()"},
@@ -339,13 +340,23 @@ func TestJudgeSourceAndMessage(t *testing.T) {
 func TestJudgeNotesDates(t *testing.T) {
 	for value, want := range map[string]bool{
 		"2024-01-01": true, "2024-01": true, "2024-01-01T10:20:30Z": true, "2024-01-01T10:20:30.123+02:00": true,
-		"2024-01-01T10": true, "2024/01/02 10:11:12 +0200": true, "2024/01/02 Z": true,
-		"2024": false, "soon": false, "2024-13-01": false, "2024-01-01 10:20": false, "x2024-01-01": false, "2024-01-01x": false,
+		"2024-01-01T10": true, "2024/01/02 10:11:12": true, "2024/01/02": true,
+		"2024": false, "soon": false, "2024-13-01": false, "2024/01/02 10:11:12 +0200": false, "2024/01/02 Z": false, "2024/13/02": false, "2024/01/32": false, "2024/01/02 24:00:00": false, "2024-01-01 10:20": false, "x2024-01-01": false, "2024-01-01x": false,
 	} {
 		v := Judge([]byte(with(`"_x":"` + value + `"`)))
 		f, _ := v.Field("x")
 		if got := strings.Contains(f.Note, "date"); got != want || f.Fate != FieldKept {
 			t.Errorf("%q: got %v (%s), want %v", value, got, f, want)
+		}
+	}
+}
+
+func TestJudgeNotesNumbersBeyondFloat(t *testing.T) {
+	for value, want := range map[string]bool{"3.4e38": false, "1e39": true, "-1e39": true, "1.7976931348623157e308": true, "5e-324": false, "7": false} {
+		v := Judge([]byte(with(`"_x":` + value)))
+		f, _ := v.Field("x")
+		if got := strings.Contains(f.Note, "32-bit"); got != want || v.Outcome != Accepted {
+			t.Errorf("%s: %s, %s", value, v.Outcome, f)
 		}
 	}
 }
@@ -362,7 +373,7 @@ func TestJudgeSummary(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	v = Judge([]byte(`{"host":"h","short_message":"m","timestamp":1,"_x":1e400}`))
-	want = "index failure: _x: not finite as a 32-bit float\n_x: causes index failure (not finite as a 32-bit float)"
+	want = "index failure: _x: not finite\n_x: causes index failure (not finite)"
 	if got := v.Summary(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

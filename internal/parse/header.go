@@ -30,7 +30,7 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 	var h syslog
 	switch {
 	case c.rfc5424(&h):
-	case !known && c.rfc3164(&h) && (found || h.pid != nil || p.announced(text, c.i, h.app)):
+	case !known && c.rfc3164(&h) && ((found || h.pid != nil) && !h.bare || p.announced(text, c.i, h.app)):
 	case p.mayHold(text):
 		return text
 	default:
@@ -84,6 +84,7 @@ func mayBeHeader(text []byte) bool {
 type syslog struct {
 	host, app, pid []byte
 	timeUsec       int64
+	bare           bool // the tag has no colon
 }
 
 // pri reads "<" 0 to 191 ">" (RFC 5424 section 6.2.1).
@@ -220,8 +221,8 @@ func (c *cursor) isoTime(h *syslog) bool {
 	return false
 }
 
-// tag reads "tag: " or "tag[pid]: ", the blank being optional before JSON or the
-// end.
+// tag reads "tag: " or "tag[pid]: ", the blank being optional, or "tag[pid] ": so
+// rsyslog writes what it received as RFC 5424.
 func (c *cursor) tag(h *syslog) bool {
 	i := c.i
 	for i < len(c.b) && i-c.i < 128 && (nameByte[c.b[i]] || c.b[i] == '.' || c.b[i] == '/' || c.b[i] == '@') {
@@ -240,12 +241,15 @@ func (c *cursor) tag(h *syslog) bool {
 		pid = c.b[i+1 : end]
 		i = end + 1
 	}
-	if i >= len(c.b) || c.b[i] != ':' {
-		return false
-	}
-	i++
-	if i < len(c.b) && c.b[i] == ' ' {
+	rest := c.b[i:]
+	colon, blank := bytes.HasPrefix(rest, []byte(":")), bytes.HasPrefix(rest, []byte(": "))
+	switch h.bare = !colon; {
+	case blank:
+		i += 2
+	case colon, pid != nil && bytes.HasPrefix(rest, []byte(" ")):
 		i++
+	default:
+		return false
 	}
 	h.app, h.pid, c.i = app, pid, i
 	return true

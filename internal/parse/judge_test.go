@@ -30,9 +30,7 @@ func TestGraylogKeepsEverything(t *testing.T) {
 		records = p.Parse(records[:0], &record.Entry{Message: line, Priority: -1, Identifier: []byte("node"), ID: []byte("e1"), Seq: 7})
 		for j := range records {
 			frame := gelf.Append(nil, &records[j], &gelf.Options{Host: "web-01"})
-			// Line 242 has numbers beyond a 32-bit float: they are numbers all the same,
-			// and what the index takes is for the guard of types to say.
-			if faults := graylogFaults(frame); faults != nil && i+1 != 242 {
+			if faults := graylogFaults(frame); faults != nil {
 				t.Errorf("line %d: %q\n%.300s", i+1, faults, frame)
 			}
 		}

@@ -17,8 +17,8 @@ const (
 	// maxDocuments bounds the records of one line; the rest of the line is kept
 	// as text after the last.
 	maxDocuments = 256
-	// maxRescans bounds the work on a line with broken documents, in lengths of
-	// the line.
+	// maxRescans bounds what is read of a line with broken documents, in lengths of
+	// the line: each may look as if it went to the end.
 	maxRescans = 4
 )
 
@@ -28,6 +28,7 @@ func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelop
 	for k := range p.ahead {
 		p.ahead[k] = -1
 	}
+	p.read, p.blank = 0, -1
 	i := skipLead(text, 0)
 	at, prefixed := p.skipPrefixes(text, i)
 	switch {
@@ -104,9 +105,15 @@ func (p *Parser) skipPrefixes(text []byte, i int) (at int, found bool) {
 // starts, and where the object does; at is -1 if there is none. A prefix in the
 // middle of a word is none, unless a line may have been cut there.
 func (p *Parser) middle(text []byte, i int) (start, at int) {
-	words := firstBlank(text)
 	for {
-		if start, at = p.nextDocument(text, i); at < 0 || !endsInWord(text[:start]) || words < start {
+		if start, at = p.nextDocument(text, i); at < 0 || !endsInWord(text[:start]) {
+			return start, at
+		}
+		if p.blank < 0 {
+			p.blank = firstBlank(text)
+			p.read += p.blank
+		}
+		if p.blank < start {
 			return start, at
 		}
 		i = at
@@ -124,6 +131,7 @@ func (p *Parser) nextDocument(text []byte, i int) (start, at int) {
 				if n := bytes.Index(text[i:], prefix); n >= 0 {
 					p.ahead[k] = i + n
 				}
+				p.read += p.ahead[k] - i
 			}
 			start = min(start, p.ahead[k])
 		}
@@ -181,6 +189,7 @@ func (p *Parser) bare(dst []record.Record, first int, text []byte, i int, env *e
 	}
 	t, nest, f := container(text, i, p.nest)
 	p.nest = nest
+	p.read += max(t.end-i, 0)
 	switch {
 	case t.flags&empty != 0: // says more as a text
 		return 0, dst
@@ -201,7 +210,6 @@ func (p *Parser) follows(text []byte, i int) bool {
 
 // documents appends the records of the documents of text; doc is the first.
 func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span, env *envelope) []record.Record {
-	budget := maxRescans * len(text)
 	for {
 		if doc.at >= len(text) || text[doc.at] != '{' {
 			return p.notObject(dst, first, text[doc.start:], doc.at-doc.start, env)
@@ -210,6 +218,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 		dst, r = p.next(dst, first, env)
 		p.beginDocument(r, text, doc.at)
 		end, f := p.object(doc.at+1, place{inTop, 1, 0})
+		p.read += end - doc.at
 		if f == ok {
 			next, at := p.after(text, end, len(dst)-first)
 			p.finish(env, nil, text[end:next])
@@ -220,9 +229,8 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 			env.leading = nil
 			continue
 		}
-		budget -= end - doc.at
 		next, at := -1, -1
-		if budget > 0 && len(dst)-first < maxDocuments {
+		if p.read < maxRescans*len(text) && len(dst)-first < maxDocuments {
 			// An object with a bare quote: it cannot be part of a string.
 			next, at = p.nextDocument(text, doc.at+1)
 		}
@@ -234,7 +242,8 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 		doc.end = next
 		r.Fields, r.Degraded = r.Fields[:0], env.degraded
 		p.beginDocument(r, text[:next], doc.at)
-		_, f = p.object(doc.at+1, place{inTop, 1, 0})
+		end, f = p.object(doc.at+1, place{inTop, 1, 0})
+		p.read += end - doc.at
 		p.broken(env, text, doc, f)
 		doc = span{next, at, len(text)}
 		env.leading = nil
@@ -253,7 +262,7 @@ func (p *Parser) tail(dst []record.Record, first int, text []byte, env *envelope
 	if text[len(text)-1] != '}' {
 		return dst, false
 	}
-	for i, budget := 0, maxRescans*len(text); budget > 0; {
+	for i := 0; p.read < maxRescans*len(text); {
 		n := bytes.Index(head[i:], []byte(`,"`))
 		if n < 0 {
 			return dst, false
@@ -267,7 +276,7 @@ func (p *Parser) tail(dst []record.Record, first int, text []byte, env *envelope
 			p.broken(env, text, span{0, 0, len(text)}, truncated)
 			return records, true
 		}
-		budget -= end - i
+		p.read += end - i
 	}
 	return dst, false
 }

@@ -81,6 +81,8 @@ type Parser struct {
 	pastUsec, futureUsec int64    // immutable after New
 	ahead                []int    // per prefix: where in the line it occurs next, as far as known
 	line                 []byte   // the entry's text, if it had to be made valid UTF-8
+	blank                int      // where in the line the first blank after its first word is; -1: not known
+	read                 int      // bytes that reading documents, and looking for them, has gone over in the line
 	tmp, nest            []byte   // scratch space of one step
 	names                names    // of rec
 	rec                  *record.Record
@@ -239,6 +241,13 @@ func (p *Parser) addEnvelope(env *envelope) {
 func (p *Parser) addText(n *ownName, text []byte) {
 	if isBlank(text) {
 		return
+	}
+	if len(text) > p.opt.MaxStringBytes/utf8.UTFMax && !utf8.Valid(text) {
+		// Encoded, a bad byte takes the room of three.
+		r := p.rec
+		start := len(r.Scratch)
+		r.Scratch = appendValid(r.Scratch, text)
+		text = r.Scratch[start:len(r.Scratch):len(r.Scratch)]
 	}
 	p.claim(n)
 	p.rec.Fields = append(p.rec.Fields, record.Field{Name: n.name, Value: p.limited(text)})

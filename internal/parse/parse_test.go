@@ -74,6 +74,8 @@ func TestMapping(t *testing.T) {
 	eq(`_jsonrc:{"stack":["A","  at b"],"message":"m"}`, `{"short_message":"m","full_message":"A\n  at b"}`)
 	eq(`_jsonrc:{"stack":[null],"message":"m"}`, `{"full_message":null,"_stack":null}`)
 	eq(`_jsonrc:{"stack":[1],"message":"m"}`, `{"full_message":null,"_stack":"[1]"}`)
+	eq(`_jsonrc:{"stack":["A",5],"message":"m"}`, `{"full_message":null,"_stack":"[\"A\",5]"}`)
+	eq(`_jsonrc:{"stack":["",null,"A"],"message":"m"}`, `{"full_message":"A","_stack":null}`)
 	eq(`_jsonrc:{"stack":5,"message":"m"}`, `{"full_message":null,"_stack":5}`)
 	eq(`_jsonrc:{"stack":{"a":1},"message":"m"}`, `{"full_message":null,"_stack_a":1}`)
 	eq(`_jsonrc:{"message":"a\nb","stack":"a\nb\nc"}`, `{"short_message":"a","full_message":"a\nb\n\na\nb\nc"}`)
@@ -238,6 +240,13 @@ func TestEnvelope(t *testing.T) {
 	e.Identifier, e.Host = []byte("node"), []byte("me")
 	members(t, "header in an entry", one(t, Options{}, e), `{"host":"me","level":3,"_application_name":"node","_leading":"Nov 17 08:15:30 web-03 api[7]:","short_message":"m"}`)
 
+	e = line("m")
+	e.Identifier, e.Unit = []byte(strings.Repeat("\xff", 40000)), []byte("x"+strings.Repeat("\x80", 40000))
+	m := one(t, Options{}, e)
+	if app, unit := m["_application_name"].(string), m["_service_name"].(string); len(app) != 31998 || len(unit) != 31999 {
+		t.Errorf("%d and %d bytes of names that are not UTF-8", len(app), len(unit))
+	}
+
 	header := func(input, want string) {
 		t.Helper()
 		members(t, input, one(t, Options{}, line(input)), want)
@@ -250,6 +259,9 @@ func TestEnvelope(t *testing.T) {
 	header("2026-11-17T08:15:30Z server started: port 3000", `{"host":"web-01","short_message":"2026-11-17T08:15:30Z server started: port 3000"}`)
 	header(`<27>1 2026-11-17T08:15:30Z web-03 api 7 id [a b="]\"" c=""][d] `+"\ufeffup", `{"host":"web-03","level":3,"_application_name":"api","_process_id":"7","timestamp":1794903330}`)
 	header(`1 2026-11-17T08:15:30Z - - - - - _jsonrc:{"message":"m"}`, `{"short_message":"m","_application_name":null,"host":"web-01"}`)
+	header("<134>Nov 17 08:15:30 web-03 api[7] \ufeff_jsonrc:{\"message\":\"m\"}", `{"host":"web-03","_application_name":"api","_process_id":"7","short_message":"m","_leading":null}`)
+	header(`Nov 17 08:15:30 web-03 api[7] up`, `{"host":"web-01","short_message":"Nov 17 08:15:30 web-03 api[7] up"}`)
+	header(`2026-11-17T08:15:30Z info api _jsonrc:{"message":"m"}`, `{"host":"web-01","_leading":"2026-11-17T08:15:30Z info api"}`)
 	header("Nov 17 it rained", `{"short_message":"Nov 17 it rained"}`)
 	header("<27>1 2026-11-17T08:15:30Z web-03 api", `{"level":3,"short_message":"<27>1 2026-11-17T08:15:30Z web-03 api"}`)
 }
@@ -364,17 +376,13 @@ func TestParseAppends(t *testing.T) {
 	}
 }
 
-// TestHugeLinesAreBounded feeds lines that a parser may be slow or deep on. Their
-// cost is bounded by what they may allocate: a quadratic step would not end.
-func TestHugeLinesAreBounded(t *testing.T) {
-	const n = 512 << 10
+// hostile are lines that a parser may be slow or deep on, of about n bytes.
+func hostile(n int) map[string]string {
 	fill := func(s string) string { return strings.Repeat(s, n/len(s)) }
-	p := New(Options{})
-	o := &gelf.Options{}
-	for name, input := range map[string]string{
-		"10 MB array":  "_jsonrc:" + strings.Repeat("[", 20*n),
-		"10 MB text":   strings.Repeat("word ", 4*n),
-		"10 MB value":  `_jsonrc:{"message":"` + strings.Repeat(`\n`, 10*n) + `"}`,
+	return map[string]string{
+		"long array":   "_jsonrc:" + strings.Repeat("[", 20*n),
+		"long text":    strings.Repeat("word ", 4*n),
+		"long value":   `_jsonrc:{"message":"` + strings.Repeat(`\n`, 10*n) + `"}`,
 		"object":       "_jsonrc:" + fill(`{"a":`),
 		"prefixes":     fill("_jsonrc:"),
 		"words":        fill("x_jsonrc:{"),
@@ -388,10 +396,34 @@ func TestHugeLinesAreBounded(t *testing.T) {
 		"keys":         "_jsonrc:{" + fill(`"ż":1,`) + `"z":1}`,
 		"bare":         fill(`{"a":`),
 		"tails":        fill(`,"a":1`) + "x}",
+		"glued":        fill(`_jsonrc:{"a":1}x`),
+		"words glued":  fill(`x_jsonrc:{"a":1}`) + " y",
+		"mixed":        fill(`_jsonrc:{"a":1}x {`),
 		"bare objects": fill(`{}x`),
 		"digits":       `_jsonrc:{"a":` + fill("1") + "}",
 		"minus":        "_jsonrc:" + fill("-"),
-	} {
+	}
+}
+
+// TestHostileLinesAreReadOnce counts the bytes that the parser goes over: at most
+// a few times the line, also for one of twice the length.
+func TestHostileLinesAreReadOnce(t *testing.T) {
+	p := New(Options{})
+	for _, n := range []int{64 << 10, 128 << 10} {
+		for name, input := range hostile(n) {
+			p.Parse(nil, line(input))
+			if times := float64(p.read) / float64(len(input)); times > maxRescans+3 {
+				t.Errorf("%s of %d bytes: read %.1f times", name, len(input), times)
+			}
+		}
+	}
+}
+
+// TestHugeLinesAreBounded checks what becomes of such lines.
+func TestHugeLinesAreBounded(t *testing.T) {
+	p := New(Options{})
+	o := &gelf.Options{}
+	for name, input := range hostile(512 << 10) {
 		start := time.Now()
 		records := p.Parse(nil, line(input))
 		if len(records) == 0 && strings.Trim(input, "_jsonrc:") != "" {

@@ -194,7 +194,7 @@ func (p *Parser) stack() (v record.Value) {
 	return v
 }
 
-// stackOf returns the stack that a token holds: a text, or the texts of an array
+// stackOf returns the stack that a token holds: a text, or an array of texts
 // (Nest). No bytes if there is none.
 func (p *Parser) stackOf(t token) (v record.Value) {
 	src := p.src[t.start:t.end]
@@ -206,16 +206,21 @@ func (p *Parser) stackOf(t token) (v record.Value) {
 		}
 		return p.textFull(p.unescaped(src[1 : len(src)-1]))
 	case kindArray:
-		start := len(r.Scratch)
+		start, texts := len(r.Scratch), true
 		elements(src, func(e token) {
-			if e.kind == kindString && e.end-e.start > 2 {
+			switch {
+			case e.kind == kindString && e.end-e.start > 2:
 				if len(r.Scratch) > start {
 					r.Scratch = append(r.Scratch, '\n')
 				}
 				r.Scratch = record.AppendUnescaped(r.Scratch, src[e.start+1:e.end-1])
+			case e.kind != kindString && e.kind != kindNull:
+				texts = false
 			}
 		})
-		return p.textFull(r.Scratch[start:])
+		if texts {
+			return p.textFull(r.Scratch[start:])
+		}
 	}
 	return v
 }
