@@ -296,7 +296,7 @@ var staticName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 func isReserved(name string) bool {
 	switch name {
 	case "id", "host", "source", "message", "short_message", "full_message", "timestamp", "level", "facility",
-		"file", "line", "version", "streams", "event_id", "seq":
+		"file", "line", "version", "streams", "event_id", "seq", replayMark:
 		return true
 	}
 	return false

@@ -229,7 +229,7 @@ func TestStaticFields(t *testing.T) {
 	}
 	// Each of them is skipped by Graylog, or replaces what the encoder writes.
 	for _, name := range []string{"id", "host", "source", "message", "short_message", "full_message", "timestamp", "level",
-		"facility", "file", "line", "version", "streams", "event_id", "seq", "_x", "-x", `"a.b"`, `"a b"`, `"ö"`, `""`} {
+		"facility", "file", "line", "version", "streams", "event_id", "seq", "replay", "_x", "-x", `"a.b"`, `"a b"`, `"ö"`, `""`} {
 		if _, _, err := load(t, "", "fields."+name+"=x"); !errors.As(err, new(*settings.Error)) {
 			t.Errorf("%s: %v, want a configuration error", name, err)
 		}

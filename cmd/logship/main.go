@@ -122,6 +122,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no jour
 	root.AddCommand(newRun(flags, stdin), newCheck(flags), newParse(flags, stdin), newReceive(), newConfig(flags), newVersion())
 	root.AddCommand(newTest(flags))
 	root.AddCommand(newTypes(flags))
+	root.AddCommand(newReplay(flags))
 	return root
 }
 

@@ -35,6 +35,8 @@ type Source struct {
 	entry Entry
 	id    []byte
 
+	sinceUsec, untilUsec uint64 // of a Range; 0 is no bound
+
 	skipping  bool      // Next stopped in a run of entries that are left out
 	active    bool      // Next had an entry since the last Idle
 	lastEntry time.Time // when Idle last saw that
@@ -140,7 +142,7 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 			return false, nil
 		}
 		s.active = true
-		if !s.o.Filter.wants(&s.entry) {
+		if !s.wants(&s.entry) {
 			continue
 		}
 		s.fill(e, &s.entry)
@@ -153,6 +155,11 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 // maxSkip is how many entries Next leaves out at a time, so that a long run of
 // them does not delay a stop or a confirmation.
 const maxSkip = 10_000
+
+// wants reports whether j is to be delivered.
+func (s *Source) wants(j *Entry) bool {
+	return j.RealtimeUsec >= s.sinceUsec && (s.untilUsec == 0 || j.RealtimeUsec < s.untilUsec) && s.o.Filter.wants(j)
+}
 
 // fill translates j, whose memory e shares.
 func (s *Source) fill(e *record.Entry, j *Entry) {

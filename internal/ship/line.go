@@ -34,6 +34,9 @@ type Options struct {
 	// State is where positions are kept; nil keeps none, for sources that cannot
 	// be read again by another process. Then messages carry no _seq.
 	State *StateDir
+	// Replay says that another process has sent these messages before, with _seq:
+	// they carry none, but what gave way to it gives way again.
+	Replay bool
 	// Log gets state changes.
 	Log *slog.Logger
 	// Metrics counts; sources may share it.
@@ -344,7 +347,7 @@ func (l *Line) encode(source string) {
 		}
 		unit := l.Metrics.unit(source, e.Unit)
 		l.lastUsec = max(l.lastUsec, e.TimeUsec)
-		if l.State != nil {
+		if l.State != nil || l.Replay {
 			e.Seq = l.seq + 1 // so that a field of the line gives way to it
 		}
 		var left int
@@ -362,6 +365,7 @@ func (l *Line) frames(unit *unitStats) {
 	for i := range l.recs {
 		r := &l.recs[i]
 		l.seq++
+		r.Seq = 0
 		if l.State != nil {
 			r.Seq = l.seq
 		}

@@ -551,21 +551,27 @@ func TestStdinUnconfirmedAtTheEnd(t *testing.T) {
 	}
 }
 
-// A line's own field of the name makes way for the message's number.
+// A line's own field of the name makes way for the message's number, and does so
+// in a replay too, which has none.
 func TestALineKeepsItsOwnSeq(t *testing.T) {
-	source := newMemory(1)
-	source.ends = true
-	source.message = func(int) string { return `_jsonrc:{"message":"m","seq":"mine","event_id":"mine too"}` }
-	b := newBench(t, source)
-	b.got = gelftest.NewLog("seq", "seq_2", "event_id", "event_id_2")
-	b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: b.got.Add})
-	b.state(t.TempDir())
-	b.start()
-	b.mustEnd()
-	got := b.got.Messages()
-	want := []string{"1", "mine", "id-0", "mine too"}
-	if len(got) != 1 || !slices.Equal(got[0].Values, want) {
-		t.Errorf("got %+v, want %q", got, want)
+	for replay, want := range map[bool][]string{
+		false: {"1", "mine", "id-0", "mine too"},
+		true:  {"", "mine", "id-0", "mine too"},
+	} {
+		source := newMemory(1)
+		source.ends = true
+		source.message = func(int) string { return `_jsonrc:{"message":"m","seq":"mine","event_id":"mine too"}` }
+		b := newBench(t, source)
+		b.got = gelftest.NewLog("seq", "seq_2", "event_id", "event_id_2")
+		b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: b.got.Add})
+		if b.options.Replay = replay; !replay {
+			b.state(t.TempDir())
+		}
+		b.start()
+		b.mustEnd()
+		if got := b.got.Messages(); len(got) != 1 || !slices.Equal(got[0].Values, want) {
+			t.Errorf("replay %t: got %+v, want %q", replay, got, want)
+		}
 	}
 }
 
