@@ -19,6 +19,10 @@ type Place struct {
 	// Machine, if not empty, restricts the subdirectories to the one of that
 	// name (a machine ID); else all are read.
 	Machine string
+	// Volatile says that journald copies what is here to another place when it
+	// flushes (journalctl --flush), into the directory of the same name there. A
+	// copy of an entry that was delivered is not delivered again.
+	Volatile bool
 }
 
 // SystemPlaces returns where journald keeps the journal of this machine: the
@@ -32,7 +36,7 @@ func SystemPlaces() ([]Place, error) {
 	if _, err := ParseID(id); err != nil {
 		return nil, fmt.Errorf("read the machine ID: %w", err)
 	}
-	return []Place{{Root: "/run/log/journal", Machine: id}, {Root: "/var/log/journal", Machine: id}}, nil
+	return []Place{{Root: "/run/log/journal", Machine: id, Volatile: true}, {Root: "/var/log/journal", Machine: id}}, nil
 }
 
 // inode identifies a file on the running machine. It is reused after the file is
@@ -79,10 +83,10 @@ func (r *Reader) scan() {
 	l := listing{files: make(map[*file]bool, len(r.files)), problems: map[string]problem{}}
 	for _, p := range r.options.Places {
 		r.watchDir(p.Root)
-		r.scanDir(p.Root, &l, func(e fs.DirEntry) {
+		r.scanDir(p, p.Root, &l, func(e fs.DirEntry) {
 			if dir := filepath.Join(p.Root, e.Name()); e.IsDir() && (p.Machine == "" || e.Name() == p.Machine) {
 				r.watchDir(dir)
-				r.scanDir(dir, &l, func(fs.DirEntry) {})
+				r.scanDir(p, dir, &l, func(fs.DirEntry) {})
 			}
 		})
 	}
@@ -93,8 +97,9 @@ func (r *Reader) scan() {
 	})
 }
 
-// scanDir takes in the journal files of dir and calls other for everything else.
-func (r *Reader) scanDir(dir string, l *listing, other func(fs.DirEntry)) {
+// scanDir takes in the journal files of dir, which belongs to p, and calls other
+// for everything else.
+func (r *Reader) scanDir(p Place, dir string, l *listing, other func(fs.DirEntry)) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -117,14 +122,14 @@ func (r *Reader) scanDir(dir string, l *listing, other func(fs.DirEntry)) {
 		if err != nil {
 			continue // gone since
 		}
-		if f := r.file(filepath.Join(dir, e.Name()), info, l); f != nil {
+		if f := r.file(p, filepath.Join(dir, e.Name()), info, l); f != nil {
 			l.files[f] = true
 		}
 	}
 }
 
 // file returns the known or newly opened file at path, nil if it cannot be read.
-func (r *Reader) file(path string, info fs.FileInfo, l *listing) *file {
+func (r *Reader) file(p Place, path string, info fs.FileInfo, l *listing) *file {
 	now := problem{node: inodeOf(info), size: info.Size(), mtimeNsec: info.ModTime().UnixNano()}
 	for _, f := range r.files {
 		// An open descriptor keeps its inode from being reused, and the name of an
@@ -154,6 +159,7 @@ func (r *Reader) file(path string, info fs.FileInfo, l *listing) *file {
 	}
 	r.serial++
 	f.patient = r.watch != nil
+	f.volatile, f.delivered = p.Volatile, r.deliveredOf(strings.TrimPrefix(f.dir, p.Root))
 	r.files = append(r.files, f)
 	if last := r.resume[f.fileID.String()]; last > 0 {
 		if err := f.seek(target{seqnum: last}); err != nil {

@@ -131,7 +131,10 @@ func precedes(x, y *file) bool {
 	if a.realtime != b.realtime {
 		return a.realtime < b.realtime
 	}
-	return a.xor < b.xor
+	if a.xor != b.xor {
+		return a.xor < b.xor
+	}
+	return x.volatile && !y.volatile // an original before its copy
 }
 
 // precedes reports whether c comes before the entry with stamp s of sequence id,

@@ -29,6 +29,10 @@ type file struct {
 	header
 	serial  uint64 // key in the value cache, from 1
 	compact bool
+
+	volatile  bool       // in a place that is copied to another
+	delivered *delivered // of the volatile directory of the same name
+
 	patient bool // published entries may become visible a little later
 
 	n     uint64 // published entries, as last read
@@ -42,6 +46,7 @@ type file struct {
 	headSize   uint64
 	hasHead    bool
 	last       uint64 // seqnum of the last delivered entry, 0 for none
+	passed     stamp  // of the entry before the place of the last seek
 	probing    uint64 // while seeking: the index of the entry that is looked at
 
 	waiting bool   // for a published entry to become visible, until the next look

@@ -60,6 +60,7 @@ type Reader struct {
 	// sequences are the last numbers that are accounted for, of files that are not
 	// known any more; told are the numbers up to which gaps were reported.
 	sequences, told map[ID]uint64
+	delivered       map[string]*delivered // of volatile directories, by path below the root of their place
 
 	// ready are the files that have a head, in the order of their heads, if sorted
 	// is set: the next entry is the first one's. Its file may have been delivered
@@ -90,7 +91,7 @@ func newReader(o Options, w *watcher) (*Reader, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{},
-		sequences: map[ID]uint64{}, told: map[ID]uint64{}}
+		sequences: map[ID]uint64{}, told: map[ID]uint64{}, delivered: map[string]*delivered{}}
 	r.scan()
 	return r, nil
 }
@@ -275,6 +276,10 @@ func (r *Reader) gap(g Gap, cause error) {
 
 // deliver fills e with f's head, consumes it, and reports whether e is to be delivered.
 func (r *Reader) deliver(f *file, e *Entry) bool {
+	if !f.volatile && f.delivered.holds(f.head) {
+		r.consume(f)
+		return false
+	}
 	fields := e.Fields[:0]
 	*e = Entry{Seqnum: f.head.seqnum, SeqnumID: f.seqnumID, RealtimeUsec: f.head.realtime,
 		MonotonicUsec: f.head.monotonic, Boot: f.head.boot, XorHash: f.head.xor}
@@ -302,13 +307,19 @@ func (r *Reader) deliver(f *file, e *Entry) bool {
 	if e.Damaged > 0 && !r.keepDamaged(f, read) {
 		return false
 	}
+	r.from = place{file: f.serial, before: f.last}
+	r.consume(f)
+	f.delivered.note(f.head, f.volatile)
+	r.cursor = e.Cursor()
+	return true
+}
+
+// consume makes f's head its last delivered entry.
+func (r *Reader) consume(f *file) {
 	if f.last == 0 {
 		r.checkSequence(f)
 	}
-	r.from = place{file: f.serial, before: f.last}
 	f.consume()
-	r.cursor = e.Cursor()
-	return true
 }
 
 // place is where an entry stands: behind the one with that sequence number (0
@@ -366,6 +377,9 @@ type Position struct {
 	// Sequences maps the seqnum_id of these files, 32 hex digits, to the last
 	// sequence number that was delivered or reported as missing.
 	Sequences map[string]uint64 `json:"sequences,omitempty"`
+	// Volatile maps directories, as paths below the root of their place, to what
+	// was delivered of a volatile one: copies of it are not delivered again.
+	Volatile map[string][]stretch `json:"volatile,omitempty"`
 }
 
 // Position returns where r stands. The caller owns it.
@@ -384,6 +398,7 @@ func (r *Reader) positionBefore(held []place) Position {
 		p.Files[f.fileID.String()] = last
 	}
 	p.Sequences = r.sequencesAt(p.Files)
+	p.Volatile = r.stretchesAt(held)
 	return p
 }
 
@@ -424,6 +439,7 @@ func (r *Reader) Seek(p Position) error {
 		}
 	}
 	r.seekSequences(p, cursor)
+	r.seekStretches(p)
 	if p.Files == nil {
 		r.seekAll(target{cursor: cursor})
 	} else {
@@ -447,7 +463,13 @@ func (r *Reader) reopen(f *file) {
 	f.f, f.n, f.node = again.f, again.n, again.node
 }
 
-func (r *Reader) seekAll(t target) { r.seek(func(*file) target { return t }) }
+// seekAll moves every open file to the same target.
+func (r *Reader) seekAll(t target) {
+	r.seek(func(*file) target { return t })
+	for _, f := range r.files {
+		r.passVolatile(f)
+	}
+}
 
 // seek moves every open file to its target.
 func (r *Reader) seek(to func(*file) target) {

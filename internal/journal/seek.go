@@ -45,7 +45,7 @@ func (j *file) seek(t target) error {
 		return err
 	}
 	j.restart()
-	j.last = last.seqnum
+	j.last, j.passed = last.seqnum, last
 	for i, a := range arrays {
 		if index < a.end() || i == len(arrays)-1 {
 			skip := index - a.first
