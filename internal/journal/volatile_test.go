@@ -59,9 +59,9 @@ func (p *twoPlaces) removeVolatile() {
 	}
 }
 
-// at returns a file with entries at these times, with the same identity as those
+// stamped returns a file with entries at these times, with the same identity as those
 // of other files at the same times.
-func at(file byte, stamps ...uint64) *tiny {
+func stamped(file byte, stamps ...uint64) *tiny {
 	w := newTiny(file, true)
 	for _, s := range stamps {
 		w.add(s, fmt.Sprintf("MESSAGE=m-%d", s))
@@ -70,8 +70,8 @@ func at(file byte, stamps ...uint64) *tiny {
 	return w
 }
 
-// rest returns what s delivers until it has nothing, after a look.
-func rest(t *testing.T, s *journal.Source) (got []string) {
+// drained returns what s delivers until it has nothing, after a look.
+func drained(t *testing.T, s *journal.Source) (got []string) {
 	t.Helper()
 	s.Reader().Look()
 	var e record.Entry
@@ -89,26 +89,26 @@ func rest(t *testing.T, s *journal.Source) (got []string) {
 
 func TestAFlushIsNotDeliveredAgain(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.volatile(at(1, span(10, 19)...))
+	p.volatile(stamped(1, span(10, 19)...))
 	s := p.open(journal.Start{Head: true})
-	equalMessages(t, rest(t, s), numbered("m", 10, 20))
+	equalMessages(t, drained(t, s), numbered("m", 10, 20))
 	// The file below /var has entries of before; then the copies; then new ones.
-	p.persistent(at(2, append(span(1, 9), span(10, 25)...)...))
+	p.persistent(stamped(2, append(span(1, 9), span(10, 25)...)...))
 	p.removeVolatile()
-	equalMessages(t, rest(t, s), append(numbered("m", 1, 10), numbered("m", 20, 26)...))
+	equalMessages(t, drained(t, s), append(numbered("m", 1, 10), numbered("m", 20, 26)...))
 	// Back to /run, and flushed again.
-	p.volatile(at(3, span(26, 29)...))
-	equalMessages(t, rest(t, s), numbered("m", 26, 30))
-	p.persistent(at(2, append(span(1, 25), span(26, 33)...)...))
+	p.volatile(stamped(3, span(26, 29)...))
+	equalMessages(t, drained(t, s), numbered("m", 26, 30))
+	p.persistent(stamped(2, append(span(1, 25), span(26, 33)...)...))
 	p.removeVolatile()
-	equalMessages(t, rest(t, s), numbered("m", 30, 34))
+	equalMessages(t, drained(t, s), numbered("m", 30, 34))
 	p.g.want(t, "", 0, 0)
 }
 
 func TestAFlushWhileStopped(t *testing.T) {
 	for _, read := range []int{1, 5, 9, 10} {
 		p := newTwoPlaces(t)
-		p.volatile(at(1, span(10, 19)...))
+		p.volatile(stamped(1, span(10, 19)...))
 		s := p.open(journal.Start{Head: true})
 		var e record.Entry
 		for range read {
@@ -121,13 +121,13 @@ func TestAFlushWhileStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		p.persistent(at(2, span(10, 25)...))
+		p.persistent(stamped(2, span(10, 25)...))
 		p.removeVolatile()
 		s = p.open(journal.Start{})
 		if err := s.Rewind(position); err != nil {
 			t.Fatal(err)
 		}
-		equalMessages(t, rest(t, s), numbered("m", 10+read, 26))
+		equalMessages(t, drained(t, s), numbered("m", 10+read, 26))
 		// The same again, now that it is in /var.
 		position, err = s.Position(nil)
 		if err != nil {
@@ -137,7 +137,7 @@ func TestAFlushWhileStopped(t *testing.T) {
 		if err := s.Rewind(position); err != nil {
 			t.Fatal(err)
 		}
-		equalMessages(t, rest(t, s), nil)
+		equalMessages(t, drained(t, s), nil)
 		p.g.want(t, "", 0, 0)
 	}
 }
@@ -145,7 +145,7 @@ func TestAFlushWhileStopped(t *testing.T) {
 // What is not confirmed is sent again from its copy.
 func TestAFlushOfHeldEntries(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.volatile(at(1, span(10, 19)...))
+	p.volatile(stamped(1, span(10, 19)...))
 	s := p.open(journal.Start{Head: true})
 	var held record.Origin
 	var e record.Entry
@@ -162,19 +162,19 @@ func TestAFlushOfHeldEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	p.persistent(at(2, span(10, 25)...))
+	p.persistent(stamped(2, span(10, 25)...))
 	p.removeVolatile()
 	s = p.open(journal.Start{})
 	if err := s.Rewind(position); err != nil {
 		t.Fatal(err)
 	}
-	equalMessages(t, rest(t, s), numbered("m", 13, 26))
+	equalMessages(t, drained(t, s), numbered("m", 13, 26))
 }
 
 // Lines that journald takes from one read have one time.
 func TestAFlushInTheMiddleOfOneTime(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.volatile(at(1, 10, 11, 11, 11, 12))
+	p.volatile(stamped(1, 10, 11, 11, 11, 12))
 	s := p.open(journal.Start{Head: true})
 	var e record.Entry
 	for range 3 {
@@ -187,63 +187,63 @@ func TestAFlushInTheMiddleOfOneTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	p.persistent(at(2, 10, 11, 11, 11, 12, 13))
+	p.persistent(stamped(2, 10, 11, 11, 11, 12, 13))
 	p.removeVolatile()
 	s = p.open(journal.Start{})
 	if err := s.Rewind(position); err != nil {
 		t.Fatal(err)
 	}
-	equalMessages(t, rest(t, s), []string{"m-11", "m-11", "m-11", "m-12", "m-13"}) // twice rather than never
+	equalMessages(t, drained(t, s), []string{"m-11", "m-11", "m-11", "m-12", "m-13"}) // twice rather than never
 }
 
 func TestAStartAtTheTailPassesTheCopiesToo(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.volatile(at(1, span(10, 19)...))
+	p.volatile(stamped(1, span(10, 19)...))
 	s := p.open(journal.Start{})
-	equalMessages(t, rest(t, s), nil)
-	p.persistent(at(2, span(10, 25)...))
+	equalMessages(t, drained(t, s), nil)
+	p.persistent(stamped(2, span(10, 25)...))
 	p.removeVolatile()
-	equalMessages(t, rest(t, s), numbered("m", 20, 26))
+	equalMessages(t, drained(t, s), numbered("m", 20, 26))
 }
 
 func TestAnOriginalComesBeforeItsCopy(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.persistent(at(2, span(1, 9)...))
+	p.persistent(stamped(2, span(1, 9)...))
 	s := p.open(journal.Start{})
-	p.volatile(at(1, span(10, 12)...))
-	p.persistent(at(2, span(1, 13)...))
-	equalMessages(t, rest(t, s), numbered("m", 10, 14))
+	p.volatile(stamped(1, span(10, 12)...))
+	p.persistent(stamped(2, span(1, 13)...))
+	equalMessages(t, drained(t, s), numbered("m", 10, 14))
 }
 
 // Between two stretches journald wrote below /var, and what is seen late of that
 // is no copy.
 func TestALateEntryBetweenTwoStretchesIsDelivered(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.volatile(at(1, 10, 11))
+	p.volatile(stamped(1, 10, 11))
 	s := p.open(journal.Start{Head: true})
-	rest(t, s)
-	p.persistent(at(2, 10, 11, 13))
+	drained(t, s)
+	p.persistent(stamped(2, 10, 11, 13))
 	p.removeVolatile()
-	rest(t, s)
-	p.volatile(at(3, 16, 17))
-	rest(t, s)
-	p.write(filepath.Join(p.dir, "user-1000.journal"), at(4, 11, 12, 14, 16))
-	equalMessages(t, rest(t, s), []string{"m-12", "m-14"})
+	drained(t, s)
+	p.volatile(stamped(3, 16, 17))
+	drained(t, s)
+	p.write(filepath.Join(p.dir, "user-1000.journal"), stamped(4, 11, 12, 14, 16))
+	equalMessages(t, drained(t, s), []string{"m-12", "m-14"})
 }
 
 // Another daemon's journal, or another boot's, has nothing to do with it.
 func TestOnlyCopiesOfTheSameDirectoryAndBootAreLeftOut(t *testing.T) {
 	p := newTwoPlaces(t)
-	p.volatile(at(1, span(10, 19)...))
+	p.volatile(stamped(1, span(10, 19)...))
 	s := p.open(journal.Start{Head: true})
-	equalMessages(t, rest(t, s), numbered("m", 10, 20))
-	other := at(2, span(10, 12)...)
+	equalMessages(t, drained(t, s), numbered("m", 10, 20))
+	other := stamped(2, span(10, 12)...)
 	for _, off := range other.entries {
 		other.b[off+40] ^= 1 // boot_id
 	}
 	p.persistent(other)
-	p.write(filepath.Join(filepath.Dir(p.dir), "at-the-top.journal"), at(3, span(15, 16)...))
-	if got := rest(t, s); len(got) != 5 {
+	p.write(filepath.Join(filepath.Dir(p.dir), "at-the-top.journal"), stamped(3, span(15, 16)...))
+	if got := drained(t, s); len(got) != 5 {
 		t.Errorf("messages %q", got)
 	}
 }
@@ -253,11 +253,11 @@ func TestStretchesAreBounded(t *testing.T) {
 	p := newTwoPlaces(t)
 	s := p.open0()
 	for i := range uint64(50) {
-		p.volatile(at(byte(100+i), 10*i+1, 10*i+2))
-		rest(t, s)
+		p.volatile(stamped(byte(100+i), 10*i+1, 10*i+2))
+		drained(t, s)
 		p.removeVolatile()
-		p.write(archivedName(p.dir, "system", byte(i+1)), at(byte(i+1), 10*i+5))
-		rest(t, s)
+		p.write(archivedName(p.dir, "system", byte(i+1)), stamped(byte(i+1), 10*i+5))
+		drained(t, s)
 	}
 	position, err := s.Position(nil)
 	if err != nil {
