@@ -102,12 +102,10 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 	dst = append(dst, '0'+min(r.Level, 7))
 	for i := range fields {
 		f := &fields[i]
-		dst = append(dst, `,"_`...)
-		dst = append(dst, f.Name...)
-		if len(o.staticName) > 0 && o.hasStatic(string(f.Name)) {
+		dst = append(dst, f.Name.Key()...)
+		if len(o.staticName) > 0 && o.hasStatic(f.Name.Bytes()) {
 			dst = o.appendSuffix(dst, f.Name, fields)
 		}
-		dst = append(dst, `":`...)
 		dst = appendValue(dst, f.Value)
 	}
 	if len(r.ID) > 0 {
@@ -162,9 +160,9 @@ func appendValue(dst []byte, v record.Value) []byte {
 }
 
 // hasStatic reports whether a static field has this name.
-func (o *Options) hasStatic(name string) bool {
+func (o *Options) hasStatic(name []byte) bool {
 	for _, s := range o.staticName {
-		if s == name {
+		if s == string(name) {
 			return true
 		}
 	}
@@ -172,16 +170,19 @@ func (o *Options) hasStatic(name string) bool {
 }
 
 // appendSuffix appends _2, or the first number that makes the name of a record's
-// field different from all others.
-func (o *Options) appendSuffix(dst, name []byte, fields []record.Field) []byte {
-	for n := 2; ; n++ {
-		suffixed := string(name) + "_" + strconv.Itoa(n)
+// field different from all others, to the key that dst ends with.
+func (o *Options) appendSuffix(dst []byte, name *record.Name, fields []record.Field) []byte {
+	dst = dst[:len(dst)-len(`":`)]
+	start, end := len(dst)-len(name.Bytes()), len(dst)
+	for n := int64(2); ; n++ {
+		dst = strconv.AppendInt(append(dst[:end], '_'), n, 10)
+		suffixed := dst[start:]
 		taken := o.hasStatic(suffixed)
 		for i := range fields {
-			taken = taken || string(fields[i].Name) == suffixed
+			taken = taken || bytes.Equal(fields[i].Name.Bytes(), suffixed)
 		}
 		if !taken {
-			return append(dst, suffixed[len(name):]...)
+			return append(dst, `":`...)
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 func appendShrunk(dst []byte, r *record.Record, o *Options) []byte {
 	start, full := len(dst), r.Full
 	fields := make([]record.Field, 0, len(r.Fields)+1) // a copy: r may be encoded again
-	mark := record.Field{Name: []byte("truncated"), Value: record.Value{Kind: record.Text, Bytes: []byte("true")}}
-	if !slices.ContainsFunc(r.Fields, func(f record.Field) bool { return string(f.Name) == string(mark.Name) }) {
+	mark := record.Field{Name: record.NewName("truncated"), Value: record.Value{Kind: record.Text, Bytes: []byte("true")}}
+	if !slices.ContainsFunc(r.Fields, func(f record.Field) bool { return f.Name.String() == mark.Name.String() }) {
 		fields = append(fields, mark)
 	}
 	fields = append(fields, r.Fields...)
@@ -35,7 +35,7 @@ func appendShrunk(dst []byte, r *record.Record, o *Options) []byte {
 	if over > 0 {
 		last := len(fields)
 		for ; over > 0 && last > 1; last-- {
-			over -= len(`,"_":`) + len(fields[last-1].Name) + encodedLen(fields[last-1].Value)
+			over -= len(fields[last-1].Name.Key()) + encodedLen(fields[last-1].Value)
 		}
 		fields = fields[:last]
 		encode()

@@ -35,10 +35,10 @@ func TestAppendLayout(t *testing.T) {
 	r := record.Record{
 		TimeUsec: 1794903330123456, Level: 0, Host: []byte("db-01"), Short: text(`say "hi"`), Full: text("a\n\tb"),
 		Fields: []record.Field{
-			{Name: []byte("n"), Value: record.Value{Kind: record.Number, Bytes: []byte("1.50")}},
-			{Name: []byte("s"), Value: record.Value{Kind: record.Quoted, Bytes: []byte(`"\u00e9"`)}},
-			{Name: []byte("env"), Value: text("mine")},
-			{Name: []byte("env_2"), Value: text("mine too")},
+			{Name: record.NewName("n"), Value: record.Value{Kind: record.Number, Bytes: []byte("1.50")}},
+			{Name: record.NewName("s"), Value: record.Value{Kind: record.Quoted, Bytes: []byte(`"\u00e9"`)}},
+			{Name: record.NewName("env"), Value: text("mine")},
+			{Name: record.NewName("env_2"), Value: text("mine too")},
 		},
 		ID: []byte("id-1"), Seq: math.MaxInt64,
 	}
@@ -164,9 +164,9 @@ func TestFrameLimitOptions(t *testing.T) {
 
 func TestShrinkOrder(t *testing.T) {
 	r := record.Record{Short: text("m"), Full: quoted(strings.Repeat("full\n", 1000)), Fields: []record.Field{
-		{Name: []byte("small"), Value: text("small")},
-		{Name: []byte("big"), Value: quoted(strings.Repeat("b\"", 4000))},
-		{Name: []byte("bigger"), Value: text(strings.Repeat("ż", 8000))},
+		{Name: record.NewName("small"), Value: text("small")},
+		{Name: record.NewName("big"), Value: quoted(strings.Repeat("b\"", 4000))},
+		{Name: record.NewName("bigger"), Value: text(strings.Repeat("ż", 8000))},
 	}}
 	o := &Options{MaxFrameBytes: 16_000}
 	frame := Append(nil, &r, o)
@@ -205,7 +205,7 @@ func TestShrinkAlwaysFits(t *testing.T) {
 			r.Full = value.Draw(t, "full message")
 		}
 		for i := range rapid.IntRange(0, 250).Draw(t, "fields") {
-			name := []byte(strings.Repeat("n", 1+i%100) + string(rune('a'+i%26)) + string(rune('a'+i/26)))
+			name := record.NewName(strings.Repeat("n", 1+i%100) + string(rune('a'+i%26)) + string(rune('a'+i/26)))
 			v := text("x")
 			if i%10 == 0 {
 				v = value.Draw(t, "value")
@@ -255,7 +255,7 @@ func TestCutEncoded(t *testing.T) {
 
 func TestAppendDoesNotAllocate(t *testing.T) {
 	r := record.Record{TimeUsec: 1794903330123456, Level: 6, Short: text("m"), Full: text("a\nb"), ID: []byte("id"), Seq: 7,
-		Fields: []record.Field{{Name: []byte("a"), Value: text("ż\"")}, {Name: []byte("b"), Value: quoted("b")}}}
+		Fields: []record.Field{{Name: record.NewName("a"), Value: text("ż\"")}, {Name: record.NewName("b"), Value: quoted("b")}}}
 	o := &Options{Host: strings.Repeat("a-long-name.", 10)}
 	o.AddStatic("env", "production")
 	dst := make([]byte, 0, 1000)

@@ -24,9 +24,9 @@ func FuzzAppend(f *testing.F) {
 		o := &Options{Host: "web-01", MaxFrameBytes: limit}
 		o.AddStatic("env", "test")
 		r := record.Record{Short: text(short), Full: text(full), Host: []byte(host), TimeUsec: usec % 253402300800_000000, Level: level, ID: []byte("id-1"), Seq: 7,
-			Fields: []record.Field{{Name: []byte("text"), Value: text(value)}, {Name: []byte("env"), Value: quoted(value)}}}
+			Fields: []record.Field{{Name: record.NewName("text"), Value: text(value)}, {Name: record.NewName("env"), Value: quoted(value)}}}
 		if integer := []byte(number); json.Valid(integer) && len(integer) < 16 && !bytes.ContainsAny(integer, `.eE"{[ntf`+"\n\r\t ") {
-			r.Fields = append(r.Fields, record.Field{Name: []byte("number"), Value: record.Value{Kind: record.Number, Bytes: integer}})
+			r.Fields = append(r.Fields, record.Field{Name: record.NewName("number"), Value: record.Value{Kind: record.Number, Bytes: integer}})
 		}
 		frame := Append(nil, &r, o)
 		if !utf8.Valid(frame) || bytes.IndexByte(frame, 0) >= 0 || len(frame) > o.limit() {

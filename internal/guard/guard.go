@@ -110,6 +110,8 @@ type Guard struct {
 	unlearned  *field // stands for all names that cannot be learned
 	learned    int    // of fields, those that are not shared
 	saved      int    // of learned, as of the last call of Saved
+	memo       record.NameMemo[*field]
+	tmp        []byte // scratch space of one step
 
 	names, diverted, quoted, unlearnedCount atomic.Uint64
 }
@@ -120,6 +122,7 @@ type field struct {
 	kind     Kind
 	shared   bool
 	reported bool
+	moved    *record.Name // name, once a value has moved to it
 }
 
 // New returns a Guard that knows the tables of o.
@@ -184,10 +187,11 @@ func (g *Guard) Apply(r *record.Record) {
 	}
 	for i := range r.Fields {
 		v := &r.Fields[i].Value
-		f := g.fields[string(r.Fields[i].Name)]
-		if f == nil {
-			f = g.learn(r.Fields[i].Name, v)
+		memo, _ := g.memo.At(r.Fields[i].Name)
+		if *memo == nil || *memo == g.unlearned { // whose values are counted one by one
+			*memo = g.field(r.Fields[i].Name, v)
 		}
+		f := *memo
 		if f.kind == String && v.Kind == record.Number {
 			// Where a number comes first in a new index, all text after it is lost.
 			v.Kind = record.Text
@@ -209,18 +213,21 @@ func (g *Guard) Apply(r *record.Record) {
 	}
 }
 
-// learn returns what is to be known of a new name whose first value is v.
-func (g *Guard) learn(name []byte, v *record.Value) *field {
-	return g.add(name, kindOf(shapeOf(*v)))
+// field returns what is known of a name. v is its first value if that is nothing.
+func (g *Guard) field(name *record.Name, v *record.Value) *field {
+	if f := g.fields[string(name.Bytes())]; f != nil {
+		return f
+	}
+	return g.add(name.String(), kindOf(shapeOf(*v)))
 }
 
 // add remembers a new name, if there is room.
-func (g *Guard) add(name []byte, kind Kind) *field {
-	if g.mode != Learn || g.learned >= g.maxNames || !isName(string(name)) {
+func (g *Guard) add(name string, kind Kind) *field {
+	if g.mode != Learn || g.learned >= g.maxNames || !isName(name) {
 		g.unlearnedCount.Add(1)
 		return g.unlearned
 	}
-	f := &field{name: string(name), kind: kind}
+	f := &field{name: name, kind: kind}
 	g.fields[f.name] = f
 	g.learned++
 	g.names.Add(1)
@@ -238,32 +245,39 @@ func (g *Guard) report(f *field, s shape) {
 // divert renames field i to <name>_str, or <name>_str_2 and so on if the record
 // has such a field or the field is known as something other than a string.
 func (g *Guard) divert(r *record.Record, i int) {
-	start := len(r.Scratch)
-	r.Scratch = append(r.Scratch, r.Fields[i].Name...)
-	r.Scratch = append(r.Scratch, "_str"...)
-	end := len(r.Scratch)
+	g.tmp = append(append(g.tmp[:0], r.Fields[i].Name.Bytes()...), "_str"...)
+	end := len(g.tmp)
 	for n := int64(2); ; n++ {
-		name := r.Scratch[start:len(r.Scratch):len(r.Scratch)]
-		if !isTaken(r.Fields, name) {
-			f := g.fields[string(name)]
+		if !isTaken(r.Fields, g.tmp) {
+			f := g.fields[string(g.tmp)]
 			if f == nil {
-				f = g.add(name, String)
+				f = g.add(string(g.tmp), String)
 			}
 			if f.kind == String {
-				r.Fields[i].Name = name
+				r.Fields[i].Name = g.name(f)
 				g.diverted.Add(1)
 				return
 			}
 		}
-		r.Scratch = append(r.Scratch[:end], '_')
-		r.Scratch = strconv.AppendInt(r.Scratch, n, 10)
+		g.tmp = strconv.AppendInt(append(g.tmp[:end], '_'), n, 10)
 	}
+}
+
+// name returns the text of g.tmp as a name, that of f if it is known.
+func (g *Guard) name(f *field) *record.Name {
+	if f == g.unlearned {
+		return record.NewName(g.tmp)
+	}
+	if f.moved == nil {
+		f.moved = record.NewName(f.name)
+	}
+	return f.moved
 }
 
 // isTaken reports whether one of fields has the name.
 func isTaken(fields []record.Field, name []byte) bool {
 	for i := range fields {
-		if bytes.Equal(fields[i].Name, name) {
+		if bytes.Equal(fields[i].Name.Bytes(), name) {
 			return true
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func rec(pairs ...string) *record.Record {
 	r := new(record.Record)
 	for i := 0; i < len(pairs); i += 2 {
-		r.Fields = append(r.Fields, record.Field{Name: []byte(pairs[i]), Value: valueOf(pairs[i+1])})
+		r.Fields = append(r.Fields, record.Field{Name: record.NewName(pairs[i]), Value: valueOf(pairs[i+1])})
 	}
 	return r
 }
@@ -37,7 +37,7 @@ func valueOf(s string) record.Value {
 func pairs(t testing.TB, r *record.Record) []string {
 	var out []string
 	for _, f := range r.Fields {
-		out = append(out, string(f.Name), jsonOf(t, f.Value))
+		out = append(out, f.Name.String(), jsonOf(t, f.Value))
 	}
 	return out
 }
@@ -330,7 +330,7 @@ func TestScratchStaysIntact(t *testing.T) {
 	g := New(Options{Table: table(t, "x number", "y number", "z string")})
 	r := &record.Record{Scratch: []byte("xyz")}
 	for i, v := range []string{`"a"`, `~b`, `~2026-11-20`} {
-		r.Fields = append(r.Fields, record.Field{Name: r.Scratch[i : i+1], Value: valueOf(v)})
+		r.Fields = append(r.Fields, record.Field{Name: record.NewName(r.Scratch[i : i+1]), Value: valueOf(v)})
 	}
 	g.Apply(r)
 	want := []string{"x_str", `"a"`, "y_str", `"b"`, "z", `"\"2026-11-20\""`}

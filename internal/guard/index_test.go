@@ -232,7 +232,7 @@ func TestNoConflict(t *testing.T) {
 			}
 			r.Reset()
 			for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(fieldNames), 1, 4, rapid.ID[string]).Draw(t, "names") {
-				r.Fields = append(r.Fields, record.Field{Name: []byte(name), Value: values().Draw(t, "value")})
+				r.Fields = append(r.Fields, record.Field{Name: record.NewName(name), Value: values().Draw(t, "value")})
 			}
 			before := append([]record.Field(nil), r.Fields...)
 			g.Apply(&r)
@@ -249,14 +249,14 @@ func TestNoConflict(t *testing.T) {
 func checkKept(t *rapid.T, before, after []record.Field) {
 	seen := map[string]bool{}
 	for i, f := range after {
-		name := string(before[i].Name)
-		if string(f.Name) != name && !strings.HasPrefix(string(f.Name), name+"_str") {
+		name := before[i].Name.String()
+		if f.Name.String() != name && !strings.HasPrefix(f.Name.String(), name+"_str") {
 			t.Errorf("%s became %s", name, f.Name)
 		}
-		if seen[string(f.Name)] {
+		if seen[f.Name.String()] {
 			t.Errorf("%s is there twice", f.Name)
 		}
-		seen[string(f.Name)] = true
+		seen[f.Name.String()] = true
 		was, is := textOfValue(t, before[i].Value), textOfValue(t, f.Value)
 		if is != was && is != `"`+was+`"` {
 			t.Errorf("%s: %q became %q", name, was, is)

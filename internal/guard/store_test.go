@@ -90,7 +90,7 @@ func TestRestartKeepsTheTable(t *testing.T) {
 		g := New(Options{Table: tab})
 		r := rec("x", c.value)
 		g.Apply(r)
-		if moved := string(r.Fields[0].Name) == "x_str"; moved != (c.want == "") || !moved && jsonOf(t, r.Fields[0].Value) != c.want {
+		if moved := r.Fields[0].Name.String() == "x_str"; moved != (c.want == "") || !moved && jsonOf(t, r.Fields[0].Value) != c.want {
 			t.Errorf("start %d: got %v", i, pairs(t, r))
 		}
 		if g.Dirty() != (i < 2) {

@@ -176,26 +176,21 @@ func (p *Parser) beginDocument(r *record.Record, src []byte, begin int) {
 	p.rec, p.src, p.begin = r, src, begin
 	p.have = 0
 	p.dropped = 0
-	p.path = p.path[:0]
-	p.names.reset()
+	p.fresh = 0
+	p.document++
 }
 
 // has reports whether the document has slot s.
 func (p *Parser) has(s slot) bool { return p.have&(1<<s) != 0 }
 
-// place is where in the document an object is.
-type place struct {
-	holder holder
-	depth  int    // number of names in the path of its members
-	parent uint32 // hash of its path
-}
-
-// object reads the members of an object; p.src[i] is the byte after its brace.
+// object reads the members of an object, a value of k; p.src[i] is the byte after
+// its brace.
 //
 // It returns the index after the closing brace. What was complete before a
 // fault has become fields and slots.
-func (p *Parser) object(i int, in place) (int, fault) {
+func (p *Parser) object(i int, k *key) (int, fault) {
 	src := p.src
+	guess := &k.first
 	for first := true; ; first = false {
 		i = skipBlanks(src, i)
 		if i >= len(src) {
@@ -215,12 +210,18 @@ func (p *Parser) object(i int, in place) (int, fault) {
 		if src[i] != '"' {
 			return i, invalid
 		}
-		key := token{kind: kindString, start: i + 1}
-		var f fault
-		if key.end, key.flags, f = stringEnd(src, i+1); f != ok {
-			return i, f
+		m := *guess
+		if m != nil && isString(src[i+1:], m.text) {
+			i += len(m.text) + 1
+		} else {
+			end, fl, f := stringEnd(src, i+1)
+			if f != ok {
+				return i, f
+			}
+			m = p.member(k, src[i+1:end], fl)
+			*guess, i = m, end
 		}
-		if i = skipBlanks(src, key.end+1); i >= len(src) {
+		if i = skipBlanks(src, i+1); i >= len(src) {
 			return i, truncated
 		} else if src[i] != ':' {
 			return i, invalid
@@ -228,76 +229,85 @@ func (p *Parser) object(i int, in place) (int, fault) {
 		if i = skipBlanks(src, i+1); i >= len(src) {
 			return i, truncated
 		}
-		if i, f = p.member(i, in, key); f != ok {
+		var f fault
+		if m == nil {
+			i, f = p.passOver(i)
+		} else {
+			guess = &m.next
+			i, f = p.readMember(i, m)
+		}
+		if f != ok {
 			return i, f
 		}
 	}
 }
 
-// member reads the value at p.src[i] of the member key, whose token is without
-// the quotes, and makes of it what its holder and type ask for.
-func (p *Parser) member(i int, in place, key token) (int, fault) {
-	s, inner := slotNone, inPlain
-	if in.holder != inPlain {
-		s, inner = in.holder.special(p.src[key.start:key.end])
+// isString reports whether src begins with the content of a string and the quote
+// that ends it.
+func isString(src, content []byte) bool {
+	return len(src) > len(content) && src[len(content)] == '"' && string(src[:len(content)]) == string(content)
+}
+
+// passOver skips the value at p.src[i] of a member over the limit.
+func (p *Parser) passOver(i int) (int, fault) {
+	t, f := p.token(i)
+	if f != ok {
+		return i, f
 	}
-	var t token
-	var f fault
-	switch c := p.src[i]; {
-	case c == '[', c == '{' && (s == slotLevel || in.depth >= p.opt.MaxDepth):
-		t, p.nest, f = container(p.src, i, p.nest)
-	case c == '{':
-		return p.descend(i, in, key, s, inner)
-	default:
-		t, f = scalar(p.src, i)
+	p.dropped++
+	return t.end, ok
+}
+
+// token scans the value at p.src[i] without looking into it.
+func (p *Parser) token(i int) (t token, f fault) {
+	if c := p.src[i]; c != '{' && c != '[' {
+		return scalar(p.src, i)
 	}
+	t, p.nest, f = container(p.src, i, p.nest)
+	return t, f
+}
+
+// readMember reads the value at p.src[i] of the member k, and makes of it what its place
+// and type ask for.
+func (p *Parser) readMember(i int, k *key) (int, fault) {
+	if p.src[i] == '{' && k.slot != slotLevel && k.depth <= p.opt.MaxDepth {
+		return p.descend(i, k)
+	}
+	t, f := p.token(i)
 	if f != ok {
 		return i, f
 	}
 	field := -1
-	if !s.kept() {
-		field = p.field(in.parent, key, t)
+	if !k.slot.kept() {
+		if v, says := p.value(t); says {
+			field = p.put(k, v)
+		}
 	}
-	if s != slotNone {
-		p.found[s] = found{t, field}
-		p.have |= 1 << s
+	if k.slot != slotNone {
+		p.found[k.slot] = found{t, field}
+		p.have |= 1 << k.slot
 	}
 	return t.end, ok
 }
 
 // descend reads the object at p.src[i], whose members become fields of the
-// record with the key in front of their names.
-func (p *Parser) descend(i int, in place, key token, s slot, inner holder) (int, fault) {
-	if inner == inTop { // @fields: its members are the document's
-		return p.object(i+1, place{inTop, in.depth, in.parent})
+// record with k in front of their names.
+func (p *Parser) descend(i int, k *key) (int, fault) {
+	if k.holder == inTop { // @fields: its members are the document's
+		return p.object(i+1, p.names.root)
 	}
-	start, pathLen, name := i, len(p.path), p.src[key.start:key.end]
-	if pathLen < maxNameBytes {
-		p.path = append(p.appendNamePart(p.path, name, key.flags), '_')
-	}
-	i, f := p.object(i+1, place{inner, in.depth + 1, (in.parent^hashName(name))*hashPrime + 1})
-	p.path = p.path[:pathLen]
-	if f == ok && s >= slotMessage && s <= slotMsg {
+	start := i
+	i, f := p.object(i+1, k)
+	if f == ok && k.slot >= slotMessage && k.slot <= slotMsg {
 		// The text of an object as message; its members are fields already.
 		t := token{kind: kindObject, flags: blanks, start: start, end: i}
 		if p.src[skipBlanks(p.src, start+1)] == '}' {
 			t.flags |= empty
 		}
-		p.found[s] = found{t, -1}
-		p.have |= 1 << s
+		p.found[k.slot] = found{t, -1}
+		p.have |= 1 << k.slot
 	}
 	return i, f
-}
-
-// field adds the member key with the value t as a field, if its value says
-// anything, and returns the field's index or -1.
-func (p *Parser) field(parent uint32, key, t token) int {
-	v, says := p.value(t)
-	if !says {
-		return -1
-	}
-	name, hash := p.fieldName(p.src[key.start:key.end], key.flags)
-	return p.put(name, hash, origin{parent, uint32(key.start), uint32(key.end)}, v)
 }
 
 // value returns what the field of a token holds; says is false for null, blank

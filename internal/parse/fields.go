@@ -2,6 +2,7 @@ package parse
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -9,165 +10,72 @@ import (
 )
 
 const (
-	// maxFieldsLimit bounds Options.MaxFields: the table of names has room for
-	// that many fields and the shipper's own.
+	// maxFieldsLimit bounds Options.MaxFields: with the shipper's own fields it
+	// stays below what an index takes from one message.
 	maxFieldsLimit = 480
-	tableSize      = 1024 // a power of two, at least twice the fields of a record
 
 	// maxNameBytes bounds a field's name. Graylog has no limit; names that long
 	// come from data used as keys.
 	maxNameBytes = 512
 )
 
-// origin tells two members of a document apart whose names became the same:
-// with the same origin the later member replaces the earlier one, as JSON
-// parsers do; otherwise it gets a suffix.
-type origin struct {
-	parent     uint32 // hash of the path of the object
-	start, end uint32 // of the key in the source
-}
-
-// names is the set of a record's field names: an open-addressing hash table of
-// indexes into the record's fields.
-type names struct {
-	table [tableSize]uint16 // index + 1; 0 is free
-	meta  []nameMeta        // per field
-	left  []uint16          // slots whose field got another name
-}
-
-type nameMeta struct {
-	hash   uint32
-	slot   uint16 // in table
-	suffix uint16 // the last number tried for a colliding name
-	from   origin
-}
-
-// reset empties the set.
-func (s *names) reset() {
-	for i := range s.meta {
-		s.table[s.meta[i].slot] = 0
-	}
-	for _, slot := range s.left {
-		s.table[slot] = 0
-	}
-	s.left = s.left[:0]
-	s.meta = s.meta[:0]
-}
-
-// find returns the index of the field with this name, or -1 and the slot to
-// insert it at.
-func (s *names) find(fields []record.Field, name []byte, hash uint32) (index int, slot uint16) {
-	i := hash ^ hash>>16
-	for {
-		i &= tableSize - 1
-		n := s.table[i]
-		if n == 0 {
-			return -1, uint16(i)
-		}
-		if s.meta[n-1].hash == hash && bytes.Equal(fields[n-1].Name, name) {
-			return int(n - 1), uint16(i)
-		}
-		i++
-	}
-}
-
-// hashName returns the hash that the table uses (FNV-1a).
-func hashName(name []byte) uint32 {
-	h := uint32(hashStart)
-	for _, c := range name {
-		h = (h ^ uint32(c)) * hashPrime
-	}
-	return h
-}
-
-const (
-	hashStart = 2166136261
-	hashPrime = 16777619
-)
-
 // put adds a field of the document to the record, with a suffix if the name is
-// taken, and returns its index, or -1 if the record is full.
-func (p *Parser) put(name []byte, hash uint32, from origin, v record.Value) int {
-	r := p.rec
-	index, slot := p.names.find(r.Fields, name, hash)
-	if index >= 0 {
-		if old := p.names.meta[index].from; old.parent == from.parent && old.end > 0 &&
-			bytes.Equal(p.src[old.start:old.end], p.src[from.start:from.end]) {
-			r.Fields[index].Value = v
-			return index
-		}
+// taken, and returns its index, or -1 if the record is full. A member that occurs
+// again replaces the earlier one, as JSON parsers do.
+func (p *Parser) put(k *key, v record.Value) int {
+	r, n := p.rec, k.name
+	if n.document == p.document && n.from == k {
+		r.Fields[n.index].Value = v
+		return n.index
 	}
 	if len(r.Fields) >= p.opt.MaxFields {
 		p.dropped++
 		return -1
 	}
-	if index >= 0 {
-		name, hash, slot = p.unique(index)
+	if n.document == p.document {
+		n = p.unique(n)
 	}
-	return p.insert(name, hash, slot, from, v)
+	return p.insert(n, k, v)
 }
 
-// insert adds a field whose name is known to be free.
-func (p *Parser) insert(name []byte, hash uint32, slot uint16, from origin, v record.Value) int {
-	p.rec.Fields = append(p.rec.Fields, record.Field{Name: name, Value: v})
-	n := len(p.rec.Fields)
-	p.names.table[slot] = uint16(n)
-	p.names.meta = append(p.names.meta, nameMeta{hash: hash, slot: slot, from: from})
-	return n - 1
+// insert adds a field whose name is known to be free. k is nil for a field of the
+// shipper.
+func (p *Parser) insert(n *name, k *key, v record.Value) int {
+	index := len(p.rec.Fields)
+	p.rec.Fields = append(p.rec.Fields, record.Field{Name: n.Name, Value: v})
+	n.take(p.document, index, k)
+	return index
 }
 
-// unique returns a free name made of the name of field index and the next
-// number, from 2.
-func (p *Parser) unique(index int) (name []byte, hash uint32, slot uint16) {
-	r, m := p.rec, &p.names.meta[index]
-	start := len(r.Scratch)
-	m.suffix = max(m.suffix, 1)
+// unique returns a free name made of a name that is taken and the next number,
+// from 2.
+func (p *Parser) unique(n *name) *name {
 	for {
-		m.suffix++
-		r.Scratch = append(r.Scratch[:start], r.Fields[index].Name...)
-		r.Scratch = append(r.Scratch, '_')
-		r.Scratch = strconv.AppendUint(r.Scratch, uint64(m.suffix), 10)
-		name = r.Scratch[start:len(r.Scratch):len(r.Scratch)]
-		hash = hashName(name)
-		taken, slot := p.names.find(r.Fields, name, hash)
-		if taken < 0 {
-			return name, hash, slot
+		n.suffix++
+		p.tmp = append(append(p.tmp[:0], n.Bytes()...), '_')
+		p.tmp = strconv.AppendInt(p.tmp, int64(n.suffix), 10)
+		if free := p.names.named(p.tmp); free.document != p.document {
+			return free
 		}
 	}
 }
 
 // own adds a field of the shipper. Its name cannot be taken by a sender: a
 // field of the document with this name gets a suffix.
-func (p *Parser) own(n *ownName, v record.Value) {
-	slot := p.claim(n)
-	p.insert(n.name, n.hash, slot, origin{}, v)
+func (p *Parser) own(n *name, v record.Value) {
+	p.claim(n)
+	p.insert(n, nil, v)
 }
 
-// claim makes sure that no field of the record has this name, and returns its
-// slot, which is to be used at once or never.
-func (p *Parser) claim(n *ownName) (slot uint16) {
-	r := p.rec
-	index, slot := p.names.find(r.Fields, n.name, n.hash)
-	if index >= 0 {
-		name, hash, free := p.unique(index)
-		r.Fields[index].Name = name
-		m := &p.names.meta[index]
-		p.names.table[free] = uint16(index + 1)
-		m.hash, m.slot = hash, free
-		// The old slot still leads to the field, whose hash is another one now:
-		// so it is passed over, and the search goes on behind it.
-		p.names.left = append(p.names.left, slot)
+// claim makes sure that no field of the record has this name, until one is added.
+func (p *Parser) claim(n *name) {
+	if n.document != p.document {
+		return
 	}
-	return slot
+	free := p.unique(n)
+	p.rec.Fields[n.index].Name = free.Name
+	free.take(p.document, n.index, n.from)
 }
-
-// ownName is a name of the shipper's own fields with its hash.
-type ownName struct {
-	name []byte
-	hash uint32
-}
-
-func newOwnName(s string) ownName { return ownName{[]byte(s), hashName([]byte(s))} }
 
 // nameByte tells for each byte whether Graylog keeps it in a field name and a
 // dot does not hide in it (Graylog rule R8).
@@ -182,44 +90,20 @@ var nameByte = [256]bool{
 	'W': true, 'X': true, 'Y': true, 'Z': true,
 }
 
-// fieldName returns the name of the member key of the object whose path is
-// p.path, and the name's hash. key is the content of the key's string token.
-//
-// The name of a top-level key that Graylog takes as it is points into the
-// source; others are made in the record's Scratch (Graylog rules R8, R9).
-func (p *Parser) fieldName(key []byte, fl flags) ([]byte, uint32) {
-	if len(p.path) == 0 && len(key) > 0 && key[0] != '_' && len(key) <= maxNameBytes {
-		h, clean := uint32(hashStart), true
-		for _, c := range key {
-			clean = clean && nameByte[c]
-			h = (h ^ uint32(c)) * hashPrime
-		}
-		if clean && !reserved(key) {
-			return key, h
-		}
-	}
-	r := p.rec
-	start := len(r.Scratch)
-	r.Scratch = append(r.Scratch, p.path...)
-	r.Scratch = p.appendNamePart(r.Scratch, key, fl)
-	name := r.Scratch[start:]
-	lead := 0
-	for lead < len(name) && name[lead] == '_' {
-		lead++
-	}
-	name = name[lead:]
+// appendName appends the name of the field that the member key of an object
+// becomes to dst (Graylog rules R8, R9). path is that of the object.
+func (p *Parser) appendName(dst, path, key []byte, fl flags) []byte {
+	start := len(dst)
+	dst = p.appendNamePart(append(dst, path...), key, fl)
+	text := bytes.TrimLeft(dst[start:], "_")
+	dst = append(dst[:start], text...)
 	switch {
-	case len(name) == 0:
-		r.Scratch = append(r.Scratch[:start], "empty"...)
-		name = r.Scratch[start:]
-	case reserved(name):
-		// The name is moved behind the mark that makes room for it.
-		mark := len(r.Scratch)
-		r.Scratch = append(append(r.Scratch, "app_"...), name...)
-		name = r.Scratch[mark:]
+	case len(text) == 0:
+		dst = append(dst, "empty"...)
+	case reserved(dst[start:]):
+		dst = slices.Insert(dst, start, []byte("app_")...)
 	}
-	name = name[:min(len(name), maxNameBytes):len(name)]
-	return name, hashName(name)
+	return dst[:min(len(dst), start+maxNameBytes)]
 }
 
 // appendNamePart appends a key to dst, each character that is not allowed in a

@@ -61,8 +61,8 @@ func checkRecord(t *testing.T, r *record.Record) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, f := range r.Fields {
-		name := string(f.Name)
-		if seen[name] || name == "" || reserved(f.Name) {
+		name := f.Name.String()
+		if seen[name] || name == "" || reserved(f.Name.Bytes()) {
 			t.Fatalf("name %q", name)
 		}
 		seen[name] = true

@@ -217,7 +217,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 		var r *record.Record
 		dst, r = p.next(dst, first, env)
 		p.beginDocument(r, text, doc.at)
-		end, f := p.object(doc.at+1, place{inTop, 1, 0})
+		end, f := p.object(doc.at+1, p.names.root)
 		p.read += end - doc.at
 		if f == ok {
 			next, at := p.after(text, end, len(dst)-first)
@@ -242,7 +242,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 		doc.end = next
 		r.Fields, r.Degraded = r.Fields[:0], env.degraded
 		p.beginDocument(r, text[:next], doc.at)
-		end, f = p.object(doc.at+1, place{inTop, 1, 0})
+		end, f = p.object(doc.at+1, p.names.root)
 		p.read += end - doc.at
 		p.broken(env, text, doc, f)
 		doc = span{next, at, len(text)}
@@ -271,7 +271,7 @@ func (p *Parser) tail(dst []record.Record, first int, text []byte, env *envelope
 		i = comma + 1
 		records, r := p.next(dst, first, env)
 		p.beginDocument(r, text, comma)
-		end, f := p.object(i, place{inTop, 1, 0})
+		end, f := p.object(i, p.names.root)
 		if f == ok && end == len(text) && (p.has(slotLevel) || p.has(slotMessage) || p.has(slotTimestamp)) {
 			p.broken(env, text, span{0, 0, len(text)}, truncated)
 			return records, true
@@ -336,9 +336,9 @@ func (p *Parser) textRecord(dst []record.Record, first int, text []byte, env *en
 	r.Short, r.Full = m.short, m.full
 	if parseError != nil {
 		r.Degraded |= record.InvalidJSON
-		p.own(&p.ownNames.parseError, record.Value{Kind: record.Text, Bytes: parseError})
+		p.own(p.ownNames.parseError, record.Value{Kind: record.Text, Bytes: parseError})
 	}
-	p.addText(&p.ownNames.leading, env.leading)
+	p.addText(p.ownNames.leading, env.leading)
 	p.addEnvelope(env)
 	return dst
 }
@@ -375,7 +375,7 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 	if len(name.Bytes) > 0 && (b == nil || b.parseError == truncatedError) {
 		// A document that breaks the grammar is shown as the text that it is; only
 		// the severity of it is taken.
-		p.own(&n.levelName, name)
+		p.own(n.levelName, name)
 	}
 	p.resolveTime(env)
 	p.resolveText(b)
@@ -386,14 +386,14 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 		p.rec.Full, trailing = p.textFull(trailing), nil
 	}
 	if b != nil {
-		p.own(&n.parseError, record.Value{Kind: record.Text, Bytes: p.constant(b.parseError)})
+		p.own(n.parseError, record.Value{Kind: record.Text, Bytes: p.constant(b.parseError)})
 	}
 	if p.dropped > 0 {
 		p.rec.Degraded |= record.FieldsDropped
-		p.own(&n.fieldsDropped, p.count(p.dropped))
+		p.own(n.fieldsDropped, p.count(p.dropped))
 	}
-	p.addText(&n.leading, env.leading)
-	p.addText(&n.trailing, trailing)
+	p.addText(n.leading, env.leading)
+	p.addText(n.trailing, trailing)
 	p.addEnvelope(env)
 	if p.removed {
 		p.removed = false

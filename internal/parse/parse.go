@@ -84,13 +84,14 @@ type Parser struct {
 	blank                int      // where in the line the first blank after its first word is; -1: not known
 	read                 int      // bytes that reading documents, and looking for them, has gone over in the line
 	tmp, nest            []byte   // scratch space of one step
-	names                names    // of rec
+	names                names
+	document             uint64 // number of the document that is being read
+	fresh                int    // members of it that were unknown
 	rec                  *record.Record
 
 	// The document that is being read.
 	src     []byte // ends where the document must end
 	begin   int    // of the document's brace
-	path    []byte // of the object that is being read, each name with "_" after it
 	found   [slots]found
 	have    uint32 // bit per slot: found is set
 	dropped int    // fields over the limit
@@ -99,11 +100,11 @@ type Parser struct {
 
 // ownNames are the names of the fields that parse adds.
 type ownNames struct {
-	levelName, timestampOriginal, parseError, leading, trailing, fieldsDropped ownName
+	levelName, timestampOriginal, parseError, leading, trailing, fieldsDropped *name
 
-	application, process, service, facility, boot, transport, container ownName
+	application, process, service, facility, boot, transport, container repeatedName
 
-	eventID, seq ownName // added by the encoder
+	eventID, seq *name // added by the encoder
 }
 
 // New returns a Parser with the settings o.
@@ -113,23 +114,24 @@ func New(o Options) *Parser {
 		opt:        o,
 		pastUsec:   o.PastMax.Microseconds(),
 		futureUsec: o.FutureMax.Microseconds(),
-		ownNames: ownNames{
-			levelName:         newOwnName("level_name"),
-			timestampOriginal: newOwnName("timestamp_original"),
-			parseError:        newOwnName("parse_error"),
-			leading:           newOwnName("leading"),
-			trailing:          newOwnName("trailing"),
-			fieldsDropped:     newOwnName("fields_dropped"),
-			application:       newOwnName("application_name"),
-			process:           newOwnName("process_id"),
-			service:           newOwnName("service_name"),
-			facility:          newOwnName("syslog_facility"),
-			boot:              newOwnName("boot_id"),
-			transport:         newOwnName("transport"),
-			container:         newOwnName("container_name"),
-			eventID:           newOwnName("event_id"),
-			seq:               newOwnName("seq"),
-		},
+	}
+	p.names.reset()
+	p.ownNames = ownNames{
+		levelName:         p.names.keep("level_name"),
+		timestampOriginal: p.names.keep("timestamp_original"),
+		parseError:        p.names.keep("parse_error"),
+		leading:           p.names.keep("leading"),
+		trailing:          p.names.keep("trailing"),
+		fieldsDropped:     p.names.keep("fields_dropped"),
+		application:       repeatedName{name: p.names.keep("application_name")},
+		process:           repeatedName{name: p.names.keep("process_id")},
+		service:           repeatedName{name: p.names.keep("service_name")},
+		facility:          repeatedName{name: p.names.keep("syslog_facility")},
+		boot:              repeatedName{name: p.names.keep("boot_id")},
+		transport:         repeatedName{name: p.names.keep("transport")},
+		container:         repeatedName{name: p.names.keep("container_name")},
+		eventID:           p.names.keep("event_id"),
+		seq:               p.names.keep("seq"),
 	}
 	for _, s := range o.Prefixes {
 		if s != "" {
@@ -148,6 +150,9 @@ func New(o Options) *Parser {
 // The records point into e and into memory of p: they are valid until the next
 // Parse, and as long as e's slices.
 func (p *Parser) Parse(dst []record.Record, e *record.Entry) []record.Record {
+	if p.names.isFull() {
+		p.names.reset()
+	}
 	first := len(dst)
 	env := envelope{Entry: e, severity: e.Priority, timeUsec: e.TimeUsec, host: e.Host, tag: e.Identifier, pid: e.PID}
 	text := e.Message
@@ -221,24 +226,59 @@ func (p *Parser) addEnvelope(env *envelope) {
 	if len(app) == 0 || p.isTag(app) {
 		app = env.Unit
 	}
-	p.addText(&n.application, app)
-	p.addText(&n.process, env.pid)
-	p.addText(&n.service, env.Unit)
-	p.addText(&n.facility, env.Facility)
-	p.addText(&n.boot, env.BootID)
-	p.addText(&n.transport, env.Transport)
-	p.addText(&n.container, env.Container)
+	p.addRepeated(&n.application, app)
+	p.addRepeated(&n.process, env.pid)
+	p.addRepeated(&n.service, env.Unit)
+	p.addRepeated(&n.facility, env.Facility)
+	p.addRepeated(&n.boot, env.BootID)
+	p.addRepeated(&n.transport, env.Transport)
+	p.addRepeated(&n.container, env.Container)
 	if len(env.ID) > 0 {
-		p.claim(&n.eventID)
+		p.claim(n.eventID)
 	}
 	if env.Seq > 0 {
-		p.claim(&n.seq)
+		p.claim(n.seq)
 	}
+}
+
+// repeatedName is the name of a field of the envelope, with the text that it had
+// last: nearly always the next one is the same.
+type repeatedName struct {
+	*name
+	text   []byte
+	quoted []byte // text as a JSON string
+}
+
+// addRepeated is addText that saves the work for a text that comes again.
+func (p *Parser) addRepeated(n *repeatedName, text []byte) {
+	if string(text) != string(n.text) {
+		if !isPlain(text) {
+			p.addText(n.name, text)
+			return
+		}
+		n.text = append(n.text[:0], text...)
+		n.quoted = append(append(append(n.quoted[:0], '"'), text...), '"')
+	}
+	if len(text) > 0 {
+		p.claim(n.name)
+		p.rec.Fields = append(p.rec.Fields, record.Field{Name: n.Name, Value: record.Value{Kind: record.Quoted, Bytes: n.quoted}})
+	}
+}
+
+// isPlain reports whether text is a short one of graphic ASCII characters that need
+// no escape in JSON.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return len(text) < 256
 }
 
 // addText adds a field of the envelope unless its text is blank. Nothing but
 // other fields of the envelope may be added after it.
-func (p *Parser) addText(n *ownName, text []byte) {
+func (p *Parser) addText(n *name, text []byte) {
 	if isBlank(text) {
 		return
 	}
@@ -250,7 +290,7 @@ func (p *Parser) addText(n *ownName, text []byte) {
 		text = r.Scratch[start:len(r.Scratch):len(r.Scratch)]
 	}
 	p.claim(n)
-	p.rec.Fields = append(p.rec.Fields, record.Field{Name: n.name, Value: p.limited(text)})
+	p.rec.Fields = append(p.rec.Fields, record.Field{Name: n.Name, Value: p.limited(text)})
 }
 
 // isTag reports whether a syslog identifier announces a JSON document.

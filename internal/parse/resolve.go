@@ -20,18 +20,15 @@ func (p *Parser) remove(s slot) {
 }
 
 // spill makes a field of a token that was kept for a part of the record and did
-// not become one.
-func (p *Parser) spill(name []byte, t token) {
-	p.path = p.path[:0]
+// not become one. name is that of a member of the document.
+func (p *Parser) spill(name string, t token) {
+	k := p.names.root.members[name]
 	if t.kind == kindObject && t.flags&empty == 0 {
-		p.path = append(append(p.path, name...), '_')
-		p.object(t.start+1, place{inPlain, 2, hashName(name)})
-		p.path = p.path[:0]
+		p.object(t.start+1, k)
 		return
 	}
 	if v, says := p.value(t); says {
-		name, hash := p.fieldName(name, 0)
-		p.put(name, hash, origin{}, v)
+		p.put(k, v)
 	}
 }
 
@@ -110,7 +107,7 @@ func (p *Parser) messageOf(s slot, m *message) bool {
 		}
 		*m = p.textMessage(p.compact(t), ellipsis)
 		if s == slotMessage && t.kind == kindArray {
-			p.spill([]byte("message"), t)
+			p.spill("message", t)
 		}
 		return true
 	}
@@ -188,7 +185,7 @@ func (p *Parser) stack() (v record.Value) {
 		}
 		// Nest logs [null] where there is no stack.
 		if s == slotStack && string(p.src[t.start:t.end]) != "[null]" {
-			p.spill([]byte("stack"), t)
+			p.spill("stack", t)
 		}
 	}
 	return v
@@ -369,7 +366,7 @@ func (p *Parser) appendMembers(dst []byte, i, begin int) []byte {
 		}
 		name := src[i+1 : end]
 		var fl flags
-		if i, f = key(src, i, &fl); f != ok {
+		if i, f = keyEnd(src, i, &fl); f != ok {
 			return dst
 		}
 		if i = skipBlanks(src, i); i >= len(src) {

@@ -325,7 +325,7 @@ func container(src []byte, i int, nest []byte) (token, []byte, fault) {
 			after = 'v' // closes an empty container: the branch above consumes it
 			continue
 		case after != ':' && nest[len(nest)-1] == '{':
-			end, f := key(src, i, &t.flags)
+			end, f := keyEnd(src, i, &t.flags)
 			if f != ok {
 				return t, nest, f
 			}
@@ -347,9 +347,9 @@ func container(src []byte, i int, nest []byte) (token, []byte, fault) {
 	}
 }
 
-// key scans an object's key and its colon at src[i:] and returns the index
+// keyEnd scans an object's key and its colon at src[i:] and returns the index
 // after them.
-func key(src []byte, i int, fl *flags) (int, fault) {
+func keyEnd(src []byte, i int, fl *flags) (int, fault) {
 	if src[i] != '"' {
 		return i, invalid
 	}

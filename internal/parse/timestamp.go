@@ -36,7 +36,7 @@ func (p *Parser) resolveTime(env *envelope) {
 		case s == slotTimestamp:
 			if v, says := p.value(t); says && t.kind != kindNull {
 				p.rec.Degraded |= record.TimestampRejected
-				p.own(&p.ownNames.timestampOriginal, v)
+				p.own(p.ownNames.timestampOriginal, v)
 			}
 		}
 	}

@@ -83,7 +83,7 @@ type Field struct {
 	// Name is the field's name without the leading underscore of GELF:
 	// non-empty, only bytes of [A-Za-z0-9_-], unique in its record, and none
 	// that Graylog would skip (Graylog rules R8, R9).
-	Name []byte
+	Name *Name
 	// Value is never blank: parsing omits null, blank strings and empty
 	// containers.
 	Value Value

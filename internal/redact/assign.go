@@ -81,7 +81,20 @@ func (s *scanner) name(i int) (name []byte, quoted bool) {
 	if start < end && s.escapeLetter(start) {
 		start++
 	}
+	if !quoted && allDigits(src[start:end]) { // 10:42, file.js:10:5
+		return nil, false
+	}
 	return src[start:end], quoted
+}
+
+// allDigits reports whether text has nothing but digits.
+func allDigits(text []byte) bool {
+	for _, c := range text {
+		if c-'0' > 9 {
+			return false
+		}
+	}
+	return true
 }
 
 // value matches the value at src[v] of a name of kind k, quoted or not, whose

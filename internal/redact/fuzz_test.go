@@ -96,8 +96,8 @@ func fuzzRecord(t *testing.T, r *Redactor, text, before string) {
 		Short: record.Value{Kind: record.Quoted, Bytes: token},
 		Full:  record.Value{Kind: record.Text, Bytes: []byte(text)},
 		Fields: []record.Field{
-			{Name: []byte("list"), Value: record.Value{Kind: record.Text, Bytes: list}},
-			{Name: []byte("db_password"), Value: record.Value{Kind: record.Quoted, Bytes: token}},
+			{Name: record.NewName("list"), Value: record.Value{Kind: record.Text, Bytes: list}},
+			{Name: record.NewName("db_password"), Value: record.Value{Kind: record.Quoted, Bytes: token}},
 		},
 	}
 	r.Apply(&rec)

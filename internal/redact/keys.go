@@ -441,7 +441,7 @@ func (r *Redactor) named(rec *record.Record, f *record.Field, k kind) {
 	start, end := 0, len(text)
 	switch k {
 	case weak:
-		if f.Value.Kind == record.Number && f.Name[len(f.Name)-1]|0x20 == 's' {
+		if f.Value.Kind == record.Number && strings.HasSuffix(strings.ToLower(f.Name.String()), "s") {
 			return // pass: 12
 		}
 	case directory:

@@ -85,6 +85,7 @@ type Redactor struct {
 	counts   []atomic.Uint64
 	mask     []byte // never written to
 
+	fields       record.NameMemo[field]
 	s            scanner
 	decoded, tmp []byte // scratch space of one value
 }
@@ -169,12 +170,20 @@ func (r *Redactor) Apply(rec *record.Record) {
 	r.redact(rec, &rec.Full)
 	for i := range rec.Fields {
 		f := &rec.Fields[i]
-		if k := r.keys.kind(f.Name); k != ordinary && k.ofField() {
-			r.named(rec, f, k)
-		} else if f.Value.Kind != record.Number {
+		known, ok := r.fields.At(f.Name)
+		if !ok {
+			known.kind = r.keys.kind(f.Name.Bytes())
+		}
+		switch {
+		case known.kind != ordinary && known.kind.ofField():
+			r.named(rec, f, known.kind)
+		case f.Value.Kind == record.Number || known.isClean(&f.Value):
+		default:
 			before := len(f.Value.Bytes)
 			if r.redact(rec, &f.Value) {
 				limit(rec, &f.Value, max(before, maxFieldBytes))
+			} else {
+				known.clean(&f.Value)
 			}
 		}
 	}
@@ -183,6 +192,27 @@ func (r *Redactor) Apply(rec *record.Record) {
 	}
 	if cap(r.tmp) > maxKeep {
 		r.tmp = nil
+	}
+}
+
+// field is what is known of a field by its name.
+type field struct {
+	kind kind
+	// last is the last value without a secret, if it is short: many fields have the
+	// same one again and again.
+	len  uint8
+	last [46]byte
+}
+
+// isClean reports whether v is the last value without a secret.
+func (f *field) isClean(v *record.Value) bool {
+	return v.Kind == record.Quoted && string(v.Bytes) == string(f.last[:f.len])
+}
+
+// clean notes that v has no secret.
+func (f *field) clean(v *record.Value) {
+	if v.Kind == record.Quoted && len(v.Bytes) <= len(f.last) {
+		f.len = uint8(copy(f.last[:], v.Bytes))
 	}
 }
 
@@ -202,12 +232,7 @@ func (r *Redactor) redact(rec *record.Record, v *record.Value) bool {
 	if len(src) < 4 {
 		return false
 	}
-	first := r.tokens.skip(src, 0)
-	if first == len(src) && len(r.patterns) == 0 {
-		return false
-	}
 	r.s.begin(src, v.Kind == record.Quoted, false)
-	r.s.pos = first
 	if _, found := r.s.next(); !found && !r.s.escaped && len(r.patterns) == 0 {
 		return false
 	}

@@ -137,7 +137,7 @@ func TestText(t *testing.T) {
 func TestNames(t *testing.T) {
 	r := newRedactor(t, Options{Keys: []string{"badge no"}, Keep: []string{"form_token"}})
 	apply := func(name, value string) string {
-		rec := record.Record{Fields: []record.Field{{Name: []byte(name), Value: record.Value{Kind: record.Quoted, Bytes: []byte(`"` + value + `"`)}}}}
+		rec := record.Record{Fields: []record.Field{{Name: record.NewName(name), Value: record.Value{Kind: record.Quoted, Bytes: []byte(`"` + value + `"`)}}}}
 		r.Apply(&rec)
 		return strings.Trim(string(rec.Fields[0].Value.Bytes), `"`)
 	}
@@ -206,7 +206,7 @@ func TestKinds(t *testing.T) {
 		{"a", record.Text, "token=\xff\xfe b", `"token=[REDACTED] b"`},
 	} {
 		in := []byte(c.in)
-		rec := record.Record{Short: record.Value{Bytes: []byte("m")}, Fields: []record.Field{{Name: []byte(c.name), Value: record.Value{Kind: c.kind, Bytes: in}}}}
+		rec := record.Record{Short: record.Value{Bytes: []byte("m")}, Fields: []record.Field{{Name: record.NewName(c.name), Value: record.Value{Kind: c.kind, Bytes: in}}}}
 		r.Apply(&rec)
 		frame := string(gelf.Append(nil, &rec, &gelf.Options{}))
 		if want := `"_` + c.name + `":` + c.want; !strings.Contains(frame, want+"}") {
@@ -245,7 +245,7 @@ func TestCut(t *testing.T) {
 func TestFieldStaysShort(t *testing.T) {
 	r := newRedactor(t, Options{})
 	text := strings.Repeat("pin=1&ł=2&", 2900)
-	rec := record.Record{Fields: []record.Field{{Name: []byte("a"), Value: record.Value{Bytes: []byte(text)}}}}
+	rec := record.Record{Fields: []record.Field{{Name: record.NewName("a"), Value: record.Value{Bytes: []byte(text)}}}}
 	r.Apply(&rec)
 	if v := rec.Fields[0].Value.Bytes; len(v) > maxFieldBytes || len(v) < maxFieldBytes-3 || !strings.Contains(string(v), Mask) {
 		t.Errorf("%d bytes", len(v))

@@ -96,7 +96,7 @@ func charsets() (t [256]charset) {
 // token is a secret that its first bytes announce.
 type token struct {
 	prefix string
-	at     int // of the byte in prefix at which it is looked for: a rare one
+	at     int // of the byte in prefix at which it is looked for: with the one before it, a rare pair
 	rule   rule
 	min    int // bytes after the prefix
 	set    charset
@@ -109,79 +109,28 @@ func tokens() []token {
 		{"AKIA", 2, ruleAWS, 16, upperDigits},
 		{"ASIA", 2, ruleAWS, 16, upperDigits},
 		{"AIza", 2, ruleGoogle, 30, base64URL},
-		{"github_pat_", 10, ruleGitHub, 20, base64URL},
+		{"github_pat_", 6, ruleGitHub, 20, base64URL},
 		{"glpat-", 5, ruleGitLab, 16, dotted},
 		{"npm_", 3, ruleNPM, 30, alnum},
-		{"sk-ant-", 6, ruleOpenAI, 16, base64URL},
-		{"sk-proj-", 7, ruleOpenAI, 16, base64URL},
+		{"sk-ant-", 2, ruleOpenAI, 16, base64URL},
+		{"sk-proj-", 2, ruleOpenAI, 16, base64URL},
 		{"whsec_", 5, ruleStripe, 16, alnum},
-		{"$argon2", 0, ruleHash, 20, hashText},
+		{"$argon2", 1, ruleHash, 20, hashText},
 	}
 	for _, c := range "pousr" {
 		list = append(list, token{"gh" + string(c) + "_", 3, ruleGitHub, 16, alnum})
 	}
 	for _, c := range "abeoprs" {
-		list = append(list, token{"xox" + string(c) + "-", 4, ruleSlack, 10, base64URL})
+		list = append(list, token{"xox" + string(c) + "-", 1, ruleSlack, 10, base64URL})
 	}
 	for _, kind := range []string{"sk_live_", "sk_test_", "rk_live_", "rk_test_"} {
-		list = append(list, token{kind, 7, ruleStripe, 10, alnum})
+		list = append(list, token{kind, 2, ruleStripe, 10, alnum})
 	}
 	for _, c := range "sbr" {
-		list = append(list, token{"hv" + string(c) + ".", 3, ruleVault, 16, base64URL})
+		list = append(list, token{"hv" + string(c) + ".", 1, ruleVault, 16, base64URL})
 	}
 	for _, c := range "abxy" {
-		list = append(list, token{"$2" + string(c) + "$", 0, ruleHash, 50, hashText})
+		list = append(list, token{"$2" + string(c) + "$", 1, ruleHash, 50, hashText})
 	}
 	return list
-}
-
-// tokenTable finds the tokens that can be at a byte.
-type tokenTable struct {
-	class [256]class
-	set   [256]charset
-	// before has for each byte the bits of those that can be part of a token
-	// behind it, and before2 of those one further on.
-	bit, before, before2 [256]uint8
-	// byPrevious has the tokens by the byte before the one at which they are
-	// looked for, or by this byte if it is the first.
-	byPrevious [256][]token
-}
-
-// class says what can be recognised at a byte.
-type class uint8
-
-const (
-	atSeparator class = iota + 1 // name=value, name: value, scheme://
-	atToken                      // one of tokens
-	atJWT                        // the J of eyJ
-	atScheme                     // Bearer, Basic
-	atDash                       // PEM, --name value; tokens too
-	atEscape                     // \u0061, \/
-)
-
-// newTokenTable returns the table of all tokens.
-func newTokenTable() *tokenTable {
-	t := &tokenTable{set: charsets()}
-	bits := 0
-	for _, k := range tokens() {
-		c, p := k.prefix[k.at], k.prefix[max(k.at-1, 0)]
-		t.class[c] = atToken
-		t.byPrevious[p] = append(t.byPrevious[p], k)
-		if t.bit[c] == 0 {
-			bits++
-			t.bit[c] = 1 << bits
-		}
-		t.before[p] |= t.bit[c]
-		t.before2[k.prefix[max(k.at-2, 0)]] |= t.bit[c]
-	}
-	for c := range t.before { // $ is the first byte of its tokens
-		t.before[c] |= t.bit['$']
-		t.before2[c] |= t.bit['$']
-	}
-	t.class['='], t.class[':'] = atSeparator, atSeparator
-	t.class['J'] = atJWT
-	t.class['b'], t.class['B'] = atScheme, atScheme
-	t.class['-'] = atDash
-	t.class['\\'] = atEscape
-	return t
 }

@@ -27,7 +27,7 @@ type scanner struct {
 	src     []byte
 	raw     bool   // src is the content of a JSON string
 	escaped bool   // src has escapes that could hide a secret
-	pos     int    // where to go on
+	pos     int    // of the next candidate
 	done    int    // end of the last match
 	cookies int    // end of the list of cookies that pos is in
 	line    [2]int // begin and end of a part of a line that is known to have no end before
@@ -39,7 +39,7 @@ type scanner struct {
 // must be even without one. With cookie, src is a list of cookies.
 func (s *scanner) begin(src []byte, raw, cookie bool) {
 	s.src, s.raw, s.escaped = src, raw, false
-	s.pos, s.done, s.cookies = 0, 0, 0
+	s.pos, s.done, s.cookies = s.r.tokens.candidate(src, 1), 0, 0
 	s.line = [2]int{-1, -1}
 	if cookie {
 		s.cookies = len(src)
@@ -48,74 +48,38 @@ func (s *scanner) begin(src []byte, raw, cookie bool) {
 
 // next returns the next secret. Matches do not overlap and are in order.
 func (s *scanner) next() (m match, found bool) {
-	src, t := s.src, s.r.tokens
-	i := s.pos
-	for {
-		if i = t.skip(src, i); i >= len(src) {
-			s.pos = len(src)
-			return m, false
+	for s.pos < len(s.src) {
+		m, next := s.at(s.pos)
+		found = m.end > 0 && m.start >= s.done && !s.r.off[m.rule]
+		if found {
+			s.done = m.end
+			next = max(next, m.end)
 		}
-		next := i + 1
-		switch t.class[src[i]] {
-		case atSeparator:
-			m, next = s.separator(i)
-		case atToken:
-			m, next = s.token(i)
-		case atJWT:
-			m, next = s.jwt(i)
-		case atScheme:
-			m, next = s.scheme(i)
-		case atDash:
-			m, next = s.dash(i)
-		case atEscape:
-			next = s.escape(i)
-		}
-		if m.end > 0 && m.start >= s.done && !s.r.off[m.rule] {
-			s.pos, s.done = max(next, m.end), m.end
+		s.pos = s.r.tokens.candidate(s.src, max(next, s.pos+1))
+		if found {
 			return m, true
 		}
-		m = match{}
-		i = next
 	}
+	return m, false
 }
 
-// skip returns the index of the first byte of src[i:] at which a secret can be
-// recognised, or len(src).
-func (t *tokenTable) skip(src []byte, i int) int {
-	for {
-		for p := src[i:]; len(p) >= 8 && t.class[p[0]]|t.class[p[1]]|t.class[p[2]]|t.class[p[3]]|
-			t.class[p[4]]|t.class[p[5]]|t.class[p[6]]|t.class[p[7]] == 0; p = p[8:] {
-			i += 8
-		}
-		for i < len(src) && t.class[src[i]] == 0 {
-			i++
-		}
-		if i == len(src) {
-			return i
-		}
-		// Most of these bytes are those of ordinary words: look at those beside.
-		switch t.class[src[i]] {
-		case atDash:
-			if i+1 < len(src) && src[i+1] == '-' || i < 2 || t.before[src[i-1]]&t.before2[src[i-2]]&t.bit['-'] != 0 {
-				return i
-			}
-		case atToken:
-			if i < 2 || t.before[src[i-1]]&t.before2[src[i-2]]&t.bit[src[i]] != 0 {
-				return i
-			}
-		case atJWT:
-			if i > 0 && src[i-1] == 'y' {
-				return i
-			}
-		case atScheme:
-			if i+1 < len(src) && (src[i+1]|0x20 == 'e' || src[i+1]|0x20 == 'a') {
-				return i
-			}
-		default:
-			return i
-		}
-		i++
+// at matches what can be recognised at src[i] behind src[i-1]. next is where to go
+// on.
+func (s *scanner) at(i int) (m match, next int) {
+	before, c := s.src[i-1], s.src[i]
+	switch {
+	case c == '=' || c == ':':
+		return s.separator(i)
+	case c == 'J':
+		return s.jwt(i)
+	case before == '\\':
+		return m, s.escape(i - 1)
+	case before == '-':
+		return s.dash(i - 1)
+	case before|0x20 == 'b' && (c|0x20 == 'e' || c|0x20 == 'a'):
+		return s.scheme(i - 1)
 	}
+	return s.token(i)
 }
 
 // separator matches at '=' and ':'.
@@ -183,14 +147,10 @@ func (s *scanner) cutAt(i int) bool {
 	return len(s.src) >= shortest && (i == len(s.src) || string(s.src[i:]) == "…")
 }
 
-// token matches a token at its rare byte.
+// token matches a token at its rare pair of bytes, of which src[i] is the second.
 func (s *scanner) token(i int) (m match, next int) {
 	src := s.src
-	previous := src[i]
-	if i > 0 && previous != '$' {
-		previous = src[i-1]
-	}
-	for _, t := range s.r.tokens.byPrevious[previous] {
+	for _, t := range s.r.tokens.byPrevious[src[i-1]] {
 		start := i - t.at
 		if start < 0 || !bytes.HasPrefix(src[start:], []byte(t.prefix)) || !s.boundary(start) {
 			continue
@@ -382,22 +342,19 @@ func endsAuthority(c byte) bool {
 	return c <= ' '
 }
 
-// dash matches a PEM block, a flag whose value is the next word, and tokens.
+// dash matches a PEM block, or a flag whose value is the next word, at two dashes.
 func (s *scanner) dash(i int) (m match, next int) {
 	src := s.src
-	if i+1 < len(src) && src[i+1] == '-' && (i == 0 || src[i-1] != '-') {
-		if bytes.HasPrefix(src[i:], []byte(pemBegin)) {
-			return s.pem(i)
-		}
-		return s.flag(i)
-	}
 	if i > 0 && src[i-1] == '-' {
 		for i < len(src) && src[i] == '-' {
 			i++
 		}
 		return m, i
 	}
-	return s.token(i)
+	if bytes.HasPrefix(src[i:], []byte(pemBegin)) {
+		return s.pem(i)
+	}
+	return s.flag(i)
 }
 
 const (

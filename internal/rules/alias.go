@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"strings"
+
 	"sidecar/internal/record"
 )
 
@@ -30,36 +32,34 @@ const (
 
 // alias says that a field is also known by the name of target.
 type alias struct {
-	slug   string // the field's name in lower case without _ and -
 	target uint8
 	rank   uint8 // of several fields the one with the lowest rank is taken
 	form   form
 }
 
-// aliases is the table of aliases; immutable.
+// aliases is the table of aliases by the slug of a field's name. It is for one
+// goroutine.
 type aliases struct {
-	names  [targets][]byte
-	bySlug map[uint64]alias // by the hash of the slug
-	// ends has for each first letter the bits of the last letters that go with it:
-	// few other fields get past it, and hashing costs more than all the rest.
-	ends [32]uint32
+	names  [targets]*record.Name
+	bySlug map[string]*alias
+	memo   record.NameMemo[*alias]
 }
 
 func newAliases() *aliases {
 	a := &aliases{
-		names: [targets][]byte{
-			httpResponseCode: []byte("http_response_code"),
-			eventDuration:    []byte("event_duration"),
-			httpMethod:       []byte("http_method"),
-			httpURI:          []byte("http_uri"),
-			httpUserAgent:    []byte("http_user_agent"),
-			traceID:          []byte("trace_id"),
-			requestID:        []byte("request_id"),
-			userID:           []byte("user_id"),
-			sessionID:        []byte("session_id"),
-			serviceName:      []byte("service_name"),
+		names: [targets]*record.Name{
+			httpResponseCode: record.NewName("http_response_code"),
+			eventDuration:    record.NewName("event_duration"),
+			httpMethod:       record.NewName("http_method"),
+			httpURI:          record.NewName("http_uri"),
+			httpUserAgent:    record.NewName("http_user_agent"),
+			traceID:          record.NewName("trace_id"),
+			requestID:        record.NewName("request_id"),
+			userID:           record.NewName("user_id"),
+			sessionID:        record.NewName("session_id"),
+			serviceName:      record.NewName("service_name"),
 		},
-		bySlug: map[uint64]alias{},
+		bySlug: map[string]*alias{},
 	}
 	add := func(target uint8, f form, slugs ...string) {
 		rank := uint8(0)
@@ -69,8 +69,7 @@ func newAliases() *aliases {
 			}
 		}
 		for i, slug := range slugs {
-			a.bySlug[hash(hashStart, []byte(slug))] = alias{slug, target, rank + uint8(i), f}
-			a.ends[slug[0]&31] |= 1 << (slug[len(slug)-1] & 31)
+			a.bySlug[slug] = &alias{target, rank + uint8(i), f}
 		}
 	}
 	add(httpResponseCode, asNumber, "statuscode", "resstatuscode", "responsestatuscode", "responsestatus", "resstatus",
@@ -95,12 +94,8 @@ func (a *aliases) add(r *record.Record) {
 	var value [targets]record.Value
 	found := false
 	for i := range r.Fields {
-		name := r.Fields[i].Name
-		if a.ends[name[0]&31]>>(name[len(name)-1]&31)&1 == 0 {
-			continue
-		}
-		al, ok := a.bySlug[hashSlug(name)]
-		if !ok || !isSlug(al.slug, name) {
+		al := a.of(r.Fields[i].Name)
+		if al == nil {
 			continue
 		}
 		if len(value[al.target].Bytes) > 0 && rank[al.target] <= al.rank {
@@ -115,44 +110,24 @@ func (a *aliases) add(r *record.Record) {
 		return
 	}
 	for t := range value {
-		if len(value[t].Bytes) > 0 && find(r, string(a.names[t])) < 0 {
+		if len(value[t].Bytes) > 0 && find(r, a.names[t]) < 0 {
 			r.Fields = append(r.Fields, record.Field{Name: a.names[t], Value: value[t]})
 		}
 	}
 }
 
-// hashSlug returns the hash of name in lower case without _ and -.
-func hashSlug(name []byte) uint64 {
-	h := uint64(hashStart)
-	for _, c := range name {
-		if c == '_' || c == '-' {
-			continue
-		}
-		h = (h ^ uint64(lower(c))) * hashPrime
+// of returns the alias of a name, nil if it has none.
+func (a *aliases) of(n *record.Name) *alias {
+	al, known := a.memo.At(n)
+	if !known {
+		*al = a.bySlug[slug(n.String())]
 	}
-	return h
+	return *al
 }
 
-// isSlug reports whether slug is name in lower case without _ and -.
-func isSlug(slug string, name []byte) bool {
-	i := 0
-	for _, c := range name {
-		if c == '_' || c == '-' {
-			continue
-		}
-		if i == len(slug) || slug[i] != lower(c) {
-			return false
-		}
-		i++
-	}
-	return i == len(slug)
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c |= 0x20
-	}
-	return c
+// slug returns a name in lower case without _ and -.
+func slug(name string) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
 }
 
 // of returns v in the form f; ok is false if it has none.

@@ -84,7 +84,7 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 	} {
 		r := must(t, o)
 		e, rec := typical(t)
-		n, status := len(rec.Fields), find(rec, "statusCode")
+		n, status := len(rec.Fields), find(rec, record.NewName("statusCode"))
 		name := rec.Fields[status].Name
 		one := func() {
 			rec.Fields = rec.Fields[:n]

@@ -69,7 +69,7 @@ func check(t *testing.T, r *record.Record, before gelf.Fate) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, f := range r.Fields {
-		name := string(f.Name)
+		name := f.Name.String()
 		if knownName(name) != "" || seen[name] || len(f.Value.Bytes) == 0 {
 			t.Fatalf("name %q, value %q", name, f.Value.Bytes)
 		}

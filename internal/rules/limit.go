@@ -172,14 +172,14 @@ func (u *UnitState) summarize(r *record.Record) {
 	if strings.TrimSpace(unit) == "" {
 		unit = "other services"
 	} else {
-		r.Fields = append(r.Fields, record.Field{Name: []byte("service_name"), Value: text(u.Unit)})
+		r.Fields = append(r.Fields, record.Field{Name: record.NewName("service_name"), Value: text(u.Unit)})
 	}
 	number := func(n uint64) record.Value {
 		return record.Value{Kind: record.Number, Bytes: strconv.AppendUint(nil, n, 10)}
 	}
 	r.Fields = append(r.Fields,
-		record.Field{Name: []byte("suppressed_messages"), Value: number(min(u.Suppressed, math.MaxInt64))},
-		record.Field{Name: []byte("suppressed_seconds"), Value: number(uint64(seconds))})
+		record.Field{Name: record.NewName("suppressed_messages"), Value: number(min(u.Suppressed, math.MaxInt64))},
+		record.Field{Name: record.NewName("suppressed_seconds"), Value: number(uint64(seconds))})
 	r.Short = text(fmt.Sprintf("%s messages of %s suppressed in %d s", thousands(u.Suppressed), unit, seconds))
 	r.TimeUsec, r.Level, r.Host = u.UntilUsec, 4, []byte(u.Host)
 	if u.Suppressed == 1 {

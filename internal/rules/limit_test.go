@@ -253,7 +253,7 @@ func TestSummariesAddUp(t *testing.T) {
 			for i := range due {
 				unit, n := "", ""
 				for _, f := range due[i].Fields {
-					switch string(f.Name) {
+					switch f.Name.String() {
 					case "service_name":
 						unit = string(f.Value.Bytes)
 					case "suppressed_messages":

@@ -40,7 +40,7 @@ type matcher struct {
 }
 
 type fieldPattern struct {
-	name    string
+	name    *record.Name
 	pattern *pattern
 }
 
@@ -83,7 +83,7 @@ func (m *matcher) compile(o *Match, bad func(key, format string, args ...any)) {
 		if o.Field[name] == "" {
 			bad("match.field", `the pattern for %s is empty, and fields never are: use "*" for any value`, cut(name))
 		}
-		m.fields = append(m.fields, fieldPattern{name, compile("match.field", o.Field[name], "")})
+		m.fields = append(m.fields, fieldPattern{record.NewName(name), compile("match.field", o.Field[name], "")})
 	}
 }
 

@@ -9,6 +9,7 @@
 package rules
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -101,8 +102,7 @@ type rule struct {
 
 // renaming is a new name for a field.
 type renaming struct {
-	old string
-	new []byte
+	old, new *record.Name
 }
 
 // Actions of a rule.
@@ -207,7 +207,7 @@ func (c *rule) compileSet(set map[string]string, bad func(key, format string, ar
 		case len(value) > maxValueBytes:
 			bad("set", "the value of %s has %d bytes: shorten it to %d", cut(name), len(value), maxValueBytes)
 		}
-		c.set = append(c.set, record.Field{Name: []byte(name), Value: record.Value{Kind: record.Text, Bytes: []byte(value)}})
+		c.set = append(c.set, record.Field{Name: record.NewName(name), Value: record.Value{Kind: record.Text, Bytes: []byte(value)}})
 	}
 }
 
@@ -231,7 +231,7 @@ func (c *rule) compileRename(rename map[string]string, bad func(key, format stri
 			bad("rename", "two fields get the name %s: use a rule for each, in the order of preference", cut(name))
 		}
 		target[name] = true
-		c.rename = append(c.rename, renaming{old, []byte(name)})
+		c.rename = append(c.rename, renaming{record.NewName(old), record.NewName(name)})
 	}
 }
 
@@ -277,7 +277,7 @@ func (c *rule) do(e *record.Entry, rec *record.Record) (keep bool) {
 	case actionRename:
 		for i := range c.rename {
 			old := find(rec, c.rename[i].old)
-			if old < 0 || find(rec, string(c.rename[i].new)) >= 0 {
+			if old < 0 || find(rec, c.rename[i].new) >= 0 {
 				continue
 			}
 			rec.Fields[old].Name = c.rename[i].new
@@ -290,9 +290,9 @@ func (c *rule) do(e *record.Entry, rec *record.Record) (keep bool) {
 }
 
 // find returns the index of the field with this name, or -1.
-func find(rec *record.Record, name string) int {
+func find(rec *record.Record, name *record.Name) int {
 	for i := range rec.Fields {
-		if string(rec.Fields[i].Name) == name {
+		if n := rec.Fields[i].Name; n == name || bytes.Equal(n.Bytes(), name.Bytes()) {
 			return i
 		}
 	}
@@ -300,8 +300,8 @@ func find(rec *record.Record, name string) int {
 }
 
 // setField gives a field a value, and adds it if there is none.
-func setField(rec *record.Record, name []byte, v record.Value) {
-	if i := find(rec, string(name)); i >= 0 {
+func setField(rec *record.Record, name *record.Name, v record.Value) {
+	if i := find(rec, name); i >= 0 {
 		rec.Fields[i].Value = v
 		return
 	}
