@@ -148,9 +148,9 @@ func (c *Config) places() ([]journal.Place, error) {
 
 // parser returns the parser.
 func (c *Config) parser() *parse.Parser {
-	zone, err := time.LoadLocation(c.Parse.Timezone)
-	if err != nil {
-		zone = time.UTC // check has refused it
+	var zone *time.Location // UTC, unless the time of arrival reveals another
+	if c.Parse.Timezone != "UTC" {
+		zone, _ = time.LoadLocation(c.Parse.Timezone) // check has refused others
 	}
 	return parse.New(parse.Options{Prefixes: c.Parse.Prefixes, Zone: zone,
 		PastMax: time.Duration(c.Parse.TimestampMaxAge), FutureMax: time.Duration(c.Parse.TimestampMaxSkew),

@@ -17,8 +17,8 @@ const (
 	// maxDocuments bounds the records of one line; the rest of the line is kept
 	// as text after the last.
 	maxDocuments = 256
-	// maxRescans bounds what is read of a line with broken documents, in lengths of
-	// the line: each may look as if it went to the end.
+	// maxRescans bounds the search for the end of a document, in lengths of the line:
+	// from each comma on the rest may look like one.
 	maxRescans = 4
 )
 
@@ -230,8 +230,9 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 			continue
 		}
 		next, at := -1, -1
-		if p.read < maxRescans*len(text) && len(dst)-first < maxDocuments {
-			// An object with a bare quote: it cannot be part of a string.
+		if len(dst)-first < maxDocuments {
+			// An object with a bare quote: it cannot be part of a string. So a broken
+			// document is hardly ever read past the next, and the line about once.
 			next, at = p.nextDocument(text, doc.at+1)
 		}
 		if next < 0 {
