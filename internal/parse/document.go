@@ -254,7 +254,9 @@ func (p *Parser) passOver(i int) (int, fault) {
 	if f != ok {
 		return i, f
 	}
-	p.dropped++
+	if _, says := p.value(t); says {
+		p.dropped++
+	}
 	return t.end, ok
 }
 
@@ -267,8 +269,8 @@ func (p *Parser) token(i int) (t token, f fault) {
 	return t, f
 }
 
-// readMember reads the value at p.src[i] of the member k, and makes of it what its place
-// and type ask for.
+// readMember reads the value at p.src[i] of the member k, and makes of it what its
+// place and type ask for.
 func (p *Parser) readMember(i int, k *key) (int, fault) {
 	if p.src[i] == '{' && k.slot != slotLevel && k.depth <= p.opt.MaxDepth {
 		return p.descend(i, k)

@@ -1,6 +1,8 @@
 package parse
 
 import (
+	"slices"
+
 	"sidecar/internal/record"
 )
 
@@ -59,6 +61,7 @@ func (n *name) take(document uint64, index int, from *key) {
 func (s *names) reset() {
 	*s = names{root: &key{holder: inTop, depth: 1}, byText: make(map[string]*name), kept: s.kept}
 	for _, n := range s.kept {
+		n.from = nil
 		s.byText[n.String()] = n
 	}
 }
@@ -89,26 +92,30 @@ func (s *names) named(text []byte) *name {
 // its JSON string. It is nil if it is new and the document had too many new ones.
 func (p *Parser) member(k *key, text []byte, fl flags) *key {
 	m := k.members[string(text)]
-	if m == nil && p.fresh < maxNewKeys {
-		p.fresh++
-		m = p.newMember(k, text, fl)
+	if m != nil {
+		return m
 	}
-	return m
+	slot, holder := k.holder.special(text)
+	if p.fresh >= maxNewKeys && slot == slotNone {
+		return nil
+	}
+	p.fresh++
+	return p.newMember(&key{text: slices.Clone(text), parent: k, slot: slot, holder: holder}, fl)
 }
 
-// newMember is member for one that is not known.
-func (p *Parser) newMember(k *key, text []byte, fl flags) *key {
-	m := &key{text: append([]byte(nil), text...), parent: k, depth: k.depth + 1, path: k.path}
-	m.slot, m.holder = k.holder.special(text)
+// newMember adds m to the members of its parent, and returns it.
+func (p *Parser) newMember(m *key, fl flags) *key {
+	k := m.parent
+	m.depth, m.path = k.depth+1, k.path
 	if len(m.path) < maxNameBytes {
-		m.path = append(p.appendNamePart(append([]byte(nil), k.path...), text, fl), '_')
+		m.path = append(p.appendNamePart(slices.Clone(k.path), m.text, fl), '_')
 	}
-	m.name = p.names.named(p.appendName(nil, k.path, text, fl))
+	m.name = p.names.named(p.appendName(nil, k.path, m.text, fl))
 	if k.members == nil {
 		k.members = make(map[string]*key)
 	}
-	k.members[string(text)] = m
+	k.members[string(m.text)] = m
 	p.names.size++
-	p.names.bytes += len(text)
+	p.names.bytes += len(m.text)
 	return m
 }
