@@ -40,7 +40,7 @@ func readDamaged(t testing.TB, dir string) (entries int) {
 	t.Helper()
 	before := allocated()
 	var g gaps
-	r := openDir(t, dir, &g)
+	r := open(t, journal.Options{Places: []journal.Place{{Root: dir}}, OnGap: g.add, AllFields: true, Journalctl: "/nonexistent"})
 	defer r.Close()
 	published := r.Pending()
 	var e journal.Entry

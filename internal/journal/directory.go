@@ -146,7 +146,7 @@ func (r *Reader) file(p Place, path string, info fs.FileInfo, l *listing) *file 
 		}
 		now.headless, now.reported = was.headless, was.reported
 	}
-	f, err := openFile(path, r.serial+1)
+	f, err := openFile(path, r.serial+1, r.journalctl)
 	if err != nil {
 		r.refuse(path, now, err, l)
 		return nil
@@ -160,11 +160,12 @@ func (r *Reader) file(p Place, path string, info fs.FileInfo, l *listing) *file 
 	r.serial++
 	f.patient = r.watch != nil
 	f.volatile, f.delivered = p.Volatile, r.deliveredOf(strings.TrimPrefix(f.dir, p.Root))
+	if f.fallback != nil {
+		r.meetFallback(f)
+	}
 	r.files = append(r.files, f)
 	if last := r.resume[f.fileID.String()]; last > 0 {
-		if err := f.seek(target{seqnum: last}); err != nil {
-			r.lose(f, "damaged_file", err)
-		}
+		r.fail(f, f.seek(target{seqnum: last}))
 	}
 	return f
 }

@@ -1,5 +1,11 @@
 package journal
 
+import (
+	"bufio"
+	"io"
+	"time"
+)
+
 // Reader returns what s reads from, for tests that look at whole entries.
 func (s *Source) Reader() *Reader { return s.r }
 
@@ -33,4 +39,30 @@ func (r *Reader) HeldBytes() int {
 		}
 	}
 	return n
+}
+
+// Avoid makes a Reader with o read files that have one of these incompatible
+// flags through journalctl, as if it did not know them.
+func (o *Options) Avoid(flags uint32) { o.avoid = flags }
+
+// Patience sets how long a child may say nothing.
+func (o *Options) Patience(d time.Duration) { o.patience = d }
+
+// Children returns how many children r has.
+func (r *Reader) Children() int { return len(r.journalctl.running) }
+
+// MaxChildren is how many there may be.
+const MaxChildren = maxChildren
+
+// ReadExport reads b as `journalctl -o export` prints one or more entries, and
+// calls visit for each.
+func ReadExport(b io.Reader, visit func(c Cursor, fields []Field, damaged int)) error {
+	x := exportReader{r: bufio.NewReader(b), values: &values{}}
+	var e exported
+	for {
+		if err := x.next(&e); err != nil {
+			return err
+		}
+		visit(e.cursor, e.fields, e.damaged)
+	}
 }

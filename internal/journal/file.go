@@ -27,8 +27,9 @@ type file struct {
 	dir  string   // the directory that it was found in
 	f    *os.File // nil when closed: drained and committed, or gone
 	header
-	serial  uint64 // key in the value cache, from 1
-	compact bool
+	serial   uint64 // key in the value cache, from 1
+	compact  bool
+	fallback *fallback // reads the file if its format is unknown, else nil
 
 	volatile  bool       // in a place that is copied to another
 	delivered *delivered // of the volatile directory of the same name
@@ -72,9 +73,10 @@ type arrayCursor struct {
 // arrayRead is how many items of an entry array are read at once.
 const arrayRead = 512
 
-// openFile opens the journal file at path at its first entry. The errors that
-// callers tell apart are ErrIncomplete, ErrNotJournal and ErrIncompatible.
-func openFile(path string, serial uint64) (*file, error) {
+// openFile opens the journal file at path at its first entry, one of an unknown
+// format through tool. The errors that callers tell apart are ErrIncomplete,
+// ErrNotJournal and ErrIncompatible.
+func openFile(path string, serial uint64, tool *journalctl) (*file, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -85,7 +87,12 @@ func openFile(path string, serial uint64) (*file, error) {
 		f.Close()
 		return nil, err
 	}
-	h, err := parseHeader(b[:n])
+	h, err := parseHeader(b[:n], tool.avoid)
+	var through *fallback
+	if errors.Is(err, ErrIncompatible) {
+		through, err = tool.adopt(err)
+		h.nEntries = 1 // as far as is known
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -96,7 +103,7 @@ func openFile(path string, serial uint64) (*file, error) {
 		return nil, err
 	}
 	j := &file{path: path, dir: filepath.Dir(path), f: f, serial: serial, header: h, n: h.nEntries, node: inodeOf(info),
-		compact: h.incompatible&incompatibleCompact != 0}
+		fallback: through, compact: h.incompatible&incompatibleCompact != 0}
 	j.restart()
 	return j, nil
 }
@@ -126,6 +133,19 @@ func (j *file) drained() bool { return j.pending() == 0 }
 // pending returns the number of published entries that were not delivered.
 func (j *file) pending() uint64 {
 	n := j.n - min(j.index, j.n)
+	if j.hasHead || j.fallback != nil && j.fallback.changed {
+		n++
+	}
+	return n
+}
+
+// certain is pending without the entry that there may be in a file that is read
+// through journalctl.
+func (j *file) certain() uint64 {
+	if j.fallback == nil {
+		return j.pending()
+	}
+	n := max(j.fallback.known, j.index) - j.index
 	if j.hasHead {
 		n++
 	}
@@ -150,6 +170,10 @@ func (j *file) rest() {
 }
 
 func (j *file) release() {
+	if j.fallback != nil {
+		j.fallback.stop()
+		j.fallback.changed = false
+	}
 	j.windows.release()
 	j.array.release()
 }
@@ -163,6 +187,9 @@ func (a *arrayCursor) release() { a.slots, a.pos, a.buf = nil, 0, nil }
 // is cut off, is errCorrupt: journald has emptied the file.
 func (j *file) refresh() (bool, error) {
 	j.waiting = false
+	if j.fallback != nil {
+		return j.fallback.refresh(j)
+	}
 	b := j.small[:nEntriesBytes]
 	if _, err := j.f.ReadAt(b, nEntriesOffset); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -193,7 +220,7 @@ func (j *file) rereadHeader() error {
 	if _, err := j.f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	h, err := parseHeader(b)
+	h, err := parseHeader(b, 0)
 	if err != nil {
 		return err
 	}
@@ -216,6 +243,9 @@ var errNotYet = errors.New("entry not visible yet")
 // that a published entry is not visible yet; any other error means that the rest
 // of the file cannot be read.
 func (j *file) load() (skipped uint64, err error) {
+	if j.fallback != nil {
+		return 0, j.fallback.load(j)
+	}
 	for !j.hasHead && j.index < j.n {
 		off, err := j.nextSlot()
 		lost := err != nil

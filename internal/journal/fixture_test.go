@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -120,6 +121,11 @@ func openDir(t testing.TB, dir string, g *gaps) *journal.Reader {
 	if g != nil {
 		o.OnGap = g.add
 	}
+	return open(t, o)
+}
+
+func open(t testing.TB, o journal.Options) *journal.Reader {
+	t.Helper()
 	r, err := journal.NewReader(o)
 	if err != nil {
 		t.Fatal(err)
@@ -320,3 +326,5 @@ func (w *tiny) fill(name string, n int) *tiny {
 func archivedName(dir, name string, id byte) string {
 	return filepath.Join(dir, fmt.Sprintf("%s@%032x-%016x-%016x.journal", name, id, 1, baseUsec))
 }
+
+func logTo(b *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }

@@ -31,11 +31,18 @@ type follower struct {
 
 func follow(t *testing.T, roots ...string) *follower {
 	t.Helper()
+	return followWith(t, func(o *journal.SourceOptions) {
+		for _, root := range roots {
+			o.Places = append(o.Places, journal.Place{Root: root})
+		}
+	})
+}
+
+func followWith(t *testing.T, set func(*journal.SourceOptions)) *follower {
+	t.Helper()
 	f := &follower{t: t}
 	o := journal.SourceOptions{Options: journal.Options{AllFields: true, OnGap: f.add}, Start: journal.Start{Head: true}}
-	for _, root := range roots {
-		o.Places = append(o.Places, journal.Place{Root: root})
-	}
+	set(&o)
 	var err error
 	if f.s, err = journal.NewSource(o); err != nil {
 		t.Fatal(err)
@@ -401,20 +408,6 @@ func TestARefusedFileDoesNotHideANewOneOfItsInode(t *testing.T) {
 	f.want(t, "unreadable_file", 0, 1)
 	sameInode(t, path, newTiny(2, true).fill("b", 10).b)
 	equalMessages(t, f.messages(10), numbered("b", 0, 10))
-}
-
-func TestRefusesFormatsItDoesNotKnow(t *testing.T) {
-	dir := t.TempDir()
-	segmented := newTiny(1, true).fill("s", 3)
-	segmented.b[12] |= 1 << 5
-	writeFile(t, filepath.Join(dir, "s.journal"), segmented.b)
-	writeFile(t, filepath.Join(dir, "x.journal"), newTiny(2, true).fill("x", 3).b)
-	var g gaps
-	r := openDir(t, dir, &g)
-	equalMessages(t, messages(r), numbered("x", 0, 3))
-	r.Look()
-	equalMessages(t, messages(r), nil)
-	g.want(t, "unsupported_file", 0, 1)
 }
 
 func TestRefusesGarbageHeaders(t *testing.T) {

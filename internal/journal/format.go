@@ -100,8 +100,10 @@ type header struct {
 	entryArray   uint64 // offset of the first entry array; 0 until the first entry
 }
 
-// parseHeader decodes the first headerBytes bytes of a file.
-func parseHeader(b []byte) (header, error) {
+// parseHeader decodes the first headerBytes bytes of a file. If there are unknown
+// incompatible flags, or some of avoid, the error wraps ErrIncompatible, and only
+// the IDs are meant to be used.
+func parseHeader(b []byte, avoid uint32) (header, error) {
 	if len(b) < headerBytes || allZero(b[:16]) {
 		return header{}, ErrIncomplete
 	}
@@ -117,10 +119,13 @@ func parseHeader(b []byte) (header, error) {
 		tailSeqnum:   le64(b[nEntriesOffset+8:]),
 		entryArray:   le64(b[176:]),
 	}
-	if unknown := h.incompatible &^ incompatibleKnown; unknown != 0 {
-		return header{}, fmt.Errorf("%w 0x%x", ErrIncompatible, unknown)
+	if h.fileID.IsZero() {
+		return header{}, ErrIncomplete
 	}
-	if h.size == 0 || h.fileID.IsZero() {
+	if unknown := h.incompatible & (avoid | ^uint32(incompatibleKnown)); unknown != 0 {
+		return h, fmt.Errorf("%w 0x%x", ErrIncompatible, unknown)
+	}
+	if h.size == 0 {
 		return header{}, ErrIncomplete
 	}
 	if h.size < headerBytes || h.size > maxHeaderBytes {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // Options configure a Reader.
@@ -24,12 +26,19 @@ type Options struct {
 	Log *slog.Logger
 	// OnGap, if set, is called for entries that exist but cannot be delivered.
 	OnGap func(Gap)
+	// Journalctl is the command that reads files of a format that this package does
+	// not know, a path or a name in PATH; "" is journalctl.
+	Journalctl string
+
+	avoid    uint32        // incompatible flags that are taken for unknown, for tests
+	patience time.Duration // with a child that says nothing, for tests
 }
 
 // Gap is a number of entries that could not be delivered.
 type Gap struct {
 	// Reason is one of "damaged_entry", "damaged_field" (the entry is delivered
-	// without it), "damaged_file", "vanished_file", "unsupported_file",
+	// without it), "damaged_file", "vanished_file", "unsupported_file" (of an
+	// unknown format, and journalctl cannot read it, or not for now),
 	// "unreadable_file", "missing_entries" (sequence numbers are missing in front
 	// of the file: journald removed entries before they were read).
 	Reason string
@@ -51,6 +60,8 @@ type Reader struct {
 	options Options
 	values  *values
 	watch   *watcher // nil when not following
+
+	journalctl *journalctl
 
 	files    []*file
 	serial   uint64
@@ -91,7 +102,8 @@ func newReader(o Options, w *watcher) (*Reader, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{},
-		sequences: map[ID]uint64{}, told: map[ID]uint64{}, delivered: map[string]*delivered{}}
+		journalctl: &journalctl{command: cmp.Or(o.Journalctl, "journalctl"), avoid: o.avoid, values: v, patience: cmp.Or(o.patience, patience)},
+		sequences:  map[ID]uint64{}, told: map[ID]uint64{}, delivered: map[string]*delivered{}}
 	r.scan()
 	return r, nil
 }
@@ -134,10 +146,13 @@ func (r *Reader) Next(e *Entry) bool {
 }
 
 // Pending returns the number of entries that are published and not delivered.
-func (r *Reader) Pending() uint64 {
+// Where journalctl is needed to know, a file counts as one that may have one more.
+func (r *Reader) Pending() uint64 { return r.pending((*file).pending) }
+
+func (r *Reader) pending(of func(*file) uint64) uint64 {
 	n := uint64(0)
 	for _, f := range r.files {
-		n += f.pending()
+		n += of(f)
 	}
 	return n
 }
@@ -146,6 +161,7 @@ func (r *Reader) Pending() uint64 {
 // entries of every file.
 func (r *Reader) look() {
 	r.sinceLook = 0
+	r.journalctl.turn(time.Now())
 	if r.retrySoon || r.rescan || (r.watch != nil && r.watch.structure.Swap(false)) {
 		r.scan()
 	}
@@ -234,10 +250,19 @@ func (r *Reader) loadHead(f *file) bool {
 	if skipped > 0 {
 		r.damage(f, Gap{Reason: "damaged_entry", Entries: skipped}, errCorrupt)
 	}
-	if err != nil && !errors.Is(err, errNotYet) {
+	r.fail(f, err)
+	return f.hasHead
+}
+
+// fail handles what load or seek of f returned.
+func (r *Reader) fail(f *file, err error) {
+	switch {
+	case err == nil, errors.Is(err, errNotYet):
+	case errors.Is(err, errFallback):
+		r.damage(f, Gap{Reason: "unsupported_file"}, err)
+	default:
 		r.lose(f, "damaged_file", err)
 	}
-	return f.hasHead
 }
 
 // lose gives up the unread rest of f.
@@ -280,11 +305,28 @@ func (r *Reader) deliver(f *file, e *Entry) bool {
 		r.consume(f)
 		return false
 	}
-	fields := e.Fields[:0]
 	*e = Entry{Seqnum: f.head.seqnum, SeqnumID: f.seqnumID, RealtimeUsec: f.head.realtime,
-		MonotonicUsec: f.head.monotonic, Boot: f.head.boot, XorHash: f.head.xor}
+		MonotonicUsec: f.head.monotonic, Boot: f.head.boot, XorHash: f.head.xor, Fields: e.Fields[:0]}
+	var read int
+	if f.fallback != nil {
+		read = f.fallback.fill(e, r.options.AllFields)
+	} else {
+		read = r.fill(f, e)
+	}
+	if e.Damaged > 0 && !r.keepDamaged(f, read) {
+		return false
+	}
+	r.from = place{file: f.serial, before: f.last}
+	r.consume(f)
+	f.delivered.note(f.head, f.volatile)
+	r.cursor = e.Cursor()
+	return true
+}
+
+// fill reads the fields of f's head into e and returns how many could be read.
+func (r *Reader) fill(f *file, e *Entry) (read int) {
+	fields := e.Fields
 	r.values.begin()
-	read := 0
 	if err := r.readItems(f); err != nil {
 		e.Damaged++
 	}
@@ -304,14 +346,7 @@ func (r *Reader) deliver(f *file, e *Entry) bool {
 		}
 	}
 	e.Fields = fields
-	if e.Damaged > 0 && !r.keepDamaged(f, read) {
-		return false
-	}
-	r.from = place{file: f.serial, before: f.last}
-	r.consume(f)
-	f.delivered.note(f.head, f.volatile)
-	r.cursor = e.Cursor()
-	return true
+	return read
 }
 
 // consume makes f's head its last delivered entry.
@@ -418,7 +453,7 @@ func (r *Reader) SeekLast(n int) {
 	count := uint64(max(n, 0))
 	r.seekAll(target{end: true, count: count})
 	var e Entry
-	for r.Pending() > count && r.Next(&e) {
+	for r.pending((*file).certain) > count && r.Next(&e) {
 	}
 }
 
@@ -451,7 +486,7 @@ func (r *Reader) Seek(p Position) error {
 
 // reopen opens a file again that was closed after it had been drained.
 func (r *Reader) reopen(f *file) {
-	again, err := openFile(f.path, f.serial)
+	again, err := openFile(f.path, f.serial, r.journalctl)
 	if err != nil || again.fileID != f.fileID {
 		if err == nil {
 			again.close()
@@ -482,9 +517,7 @@ func (r *Reader) seek(to func(*file) target) {
 			r.lose(f, "vanished_file", err)
 			continue
 		}
-		if err := f.seek(to(f)); err != nil {
-			r.lose(f, "damaged_file", err)
-		}
+		r.fail(f, f.seek(to(f)))
 	}
 }
 

@@ -32,7 +32,10 @@ func (t target) after(j *file) func(stamp) bool {
 // seek goes to t and sets last to the sequence number before it. It reads
 // O(log n) entries, except where they are damaged.
 func (j *file) seek(t target) error {
-	if t == (target{}) {
+	switch {
+	case j.fallback != nil:
+		return j.fallback.seek(j, t)
+	case t == (target{}):
 		j.restart()
 		return nil
 	}

@@ -96,6 +96,9 @@ func (j *file) between(after, before uint64) uint64 {
 	if j.f == nil || j.drained() {
 		return 0
 	}
+	if j.fallback != nil {
+		return before - after // it may hold all of them
+	}
 	next := j.n - j.pending()
 	defer j.keepHead()()
 	arrays, _ := j.arrays()
