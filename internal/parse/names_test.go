@@ -80,7 +80,7 @@ func TestManyNewMembers(t *testing.T) {
 func TestGuessedMembers(t *testing.T) {
 	p := New(Options{})
 	for _, line := range []string{
-		`{"a":1,"b":2,"message":"m"}`, `{"a":1,"c":2,"message":"m"}`, `{"a":1,"bb":2,"message":"m"}`, `{"a":1,"b\u0062":2,"message":"m"}`,
+		`{"a":1,"c":2,"message":"m"}`, `{"a":1,"b":2,"message":"m"}`, `{"a":1,"bb":2,"message":"m"}`, `{"a":1,"b":2,"message":"m"}`, `{"a":1,"b\u0062":2,"message":"m"}`,
 		`{"b":{"a":1,"b":2},"a":{"b":1},"message":"m"}`, `{"a":1,"b":2,"a":3,"a_b":4,"a":{"b":5},"message":"m"}`, `{"a":1,"b`, `{"a":1,"b"`, `{"a":1,"b":`,
 		`{"@fields":{"a":1,"b":2},"a":3,"message":"m"}`, `{"a":1, "b" : 2,"message":"m"}`,
 	} {
