@@ -324,7 +324,11 @@ func (s *scanner) headerEnd(i int) int {
 			if i == from || src[i-1] != '=' {
 				return s.endLine(from, i)
 			}
-			i = min(s.closing(q+1, src[q], depth, unbounded)+depth+1, len(src)) // Digest name="value"
+			end := min(s.closing(q+1, src[q], depth, unbounded)+depth+1, len(src)) // Digest name="value"
+			if n := bytes.IndexAny(src[q:end], "\r\n"); n >= 0 {
+				return s.endLine(from, q+n)
+			}
+			i = end
 		case depth > 0 && q < len(src) && (src[q] == 'n' || src[q] == 'r'):
 			return s.endLine(from, i)
 		default:
