@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"sidecar/internal/gelf"
@@ -275,6 +276,14 @@ func FuzzTimestamp(f *testing.F) {
 	p := New(Options{})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		usec, local, found := p.parseTime(text)
+		// What RFC 3339 allows, since 1970, with 9 decimals at most and in a zone that
+		// there may be, is read as package time does.
+		at, err := time.Parse(time.RFC3339Nano, string(text))
+		if _, offset := at.Zone(); err == nil && at.Year() > 1970 && len(text) <= len(time.RFC3339Nano) && max(offset, -offset) < 16*3600 {
+			if !found || local || usec != at.UnixMicro() {
+				t.Fatalf("%q: %d, want %d", text, usec, at.UnixMicro())
+			}
+		}
 		if !found {
 			return
 		}

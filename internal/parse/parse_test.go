@@ -74,6 +74,8 @@ func TestMapping(t *testing.T) {
 	eq(`_jsonrc:{"stack":["A","  at b"],"message":"m"}`, `{"short_message":"m","full_message":"A\n  at b"}`)
 	eq(`_jsonrc:{"stack":[null],"message":"m"}`, `{"full_message":null,"_stack":null}`)
 	eq(`_jsonrc:{"stack":[1],"message":"m"}`, `{"full_message":null,"_stack":"[1]"}`)
+	eq(`_jsonrc:{"stack":[ null , ""],"message":"m"}`, `{"full_message":null,"_stack":null}`)
+	eq(`_jsonrc:{"stack":"","message":"m"}`, `{"full_message":null,"_stack":null}`)
 	eq(`_jsonrc:{"stack":["A",5],"message":"m"}`, `{"full_message":null,"_stack":"[\"A\",5]"}`)
 	eq(`_jsonrc:{"stack":["",null,"A"],"message":"m"}`, `{"full_message":"A","_stack":null}`)
 	eq(`_jsonrc:{"stack":5,"message":"m"}`, `{"full_message":null,"_stack":5}`)

@@ -179,12 +179,12 @@ func (p *Parser) stack() (v record.Value) {
 			continue
 		}
 		t := p.found[s].token
-		if v = p.stackOf(t); len(v.Bytes) > 0 {
+		var texts bool
+		if v, texts = p.stackOf(t); len(v.Bytes) > 0 {
 			p.remove(s)
 			return v
 		}
-		// Nest logs [null] where there is no stack.
-		if s == slotStack && string(p.src[t.start:t.end]) != "[null]" {
+		if s == slotStack && !texts {
 			p.spill("stack", t)
 		}
 	}
@@ -192,34 +192,41 @@ func (p *Parser) stack() (v record.Value) {
 }
 
 // stackOf returns the stack that a token holds: a text, or an array of texts
-// (Nest). No bytes if there is none.
-func (p *Parser) stackOf(t token) (v record.Value) {
+// (Nest), which is [null] where there is none. texts is false if it holds
+// anything else.
+func (p *Parser) stackOf(t token) (v record.Value, texts bool) {
 	src := p.src[t.start:t.end]
-	r := p.rec
 	switch t.kind {
 	case kindString:
 		if t.flags&(lone|escapes) == 0 || t.flags&lone == 0 && !bytes.Contains(src, []byte(`\u`)) && !bytes.Contains(src, []byte(`\r`)) {
-			return p.fullValue(src, t.flags)
+			return p.fullValue(src, t.flags), true
 		}
-		return p.textFull(p.unescaped(src[1 : len(src)-1]))
+		return p.textFull(p.unescaped(src[1 : len(src)-1])), true
 	case kindArray:
-		start, texts := len(r.Scratch), true
-		elements(src, func(e token) {
-			switch {
-			case e.kind == kindString && e.end-e.start > 2:
-				if len(r.Scratch) > start {
-					r.Scratch = append(r.Scratch, '\n')
-				}
-				r.Scratch = record.AppendUnescaped(r.Scratch, src[e.start+1:e.end-1])
-			case e.kind != kindString && e.kind != kindNull:
-				texts = false
-			}
-		})
-		if texts {
-			return p.textFull(r.Scratch[start:])
-		}
+		return p.joined(src)
 	}
-	return v
+	return v, false
+}
+
+// joined is stackOf for the array src.
+func (p *Parser) joined(src []byte) (v record.Value, texts bool) {
+	r := p.rec
+	start, texts := len(r.Scratch), true
+	elements(src, func(e token) {
+		switch {
+		case e.kind == kindString && e.end-e.start > 2:
+			if len(r.Scratch) > start {
+				r.Scratch = append(r.Scratch, '\n')
+			}
+			r.Scratch = record.AppendUnescaped(r.Scratch, src[e.start+1:e.end-1])
+		case e.kind != kindString && e.kind != kindNull:
+			texts = false
+		}
+	})
+	if !texts {
+		return v, false
+	}
+	return p.textFull(r.Scratch[start:]), true
 }
 
 // fullValue returns a string token as a full message, as it is if it cannot be
