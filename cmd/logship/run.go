@@ -98,11 +98,12 @@ func (r *runner) run(ctx context.Context) error {
 	o := ship.Options{Output: out, Pipeline: pipeline, Log: r.log, Metrics: ship.NewMetrics(r.Metrics.MaxServices),
 		Join:        join.Options{MultiLine: r.Parse.Multiline, Prefixes: r.Parse.Prefixes},
 		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync)}
+	o.Gaps = ship.NewGaps(o.Metrics)
 	switch {
 	case r.Input.Stdin.Enabled:
-		o.Sources = []ship.Source{r.stdin(o.Metrics)}
+		o.Sources = []ship.Source{r.stdin(o.Gaps)}
 	case r.Input.Journald.Enabled:
-		source, err := r.journal(o.Metrics)
+		source, err := r.journal(o.Gaps)
 		if err != nil {
 			return err
 		}
@@ -147,13 +148,15 @@ func errNoInput(effective *settings.Effective) error {
 	return effective.Errorf("input.journald.enabled", "nothing to read: enable the journal, or use run --stdin")
 }
 
-func (r *runner) stdin(metrics *ship.Metrics) ship.Source {
-	o := stdin.Options{FD: int(r.in.Fd()), WindowBytes: int(r.Buffer.Memory), OnCut: func(int) { metrics.Gap("long_line", 0) }}
+func (r *runner) stdin(gaps *ship.Gaps) ship.Source {
+	o := stdin.Options{FD: int(r.in.Fd()), WindowBytes: int(r.Buffer.Memory), OnCut: func(int) {
+		gaps.Add(ship.Gap{Reason: "long_line", Text: "a line of standard input was cut at 1 MiB"})
+	}}
 	rand.Read(o.RunID[:]) // never fails (crypto/rand)
 	return stdin.New(o)
 }
 
-func (r *runner) journal(metrics *ship.Metrics) (*journal.Source, error) {
+func (r *runner) journal(gaps *ship.Gaps) (*journal.Source, error) {
 	places, err := r.places()
 	if err != nil {
 		return nil, err
@@ -167,10 +170,16 @@ func (r *runner) journal(metrics *ship.Metrics) (*journal.Source, error) {
 		return nil, err
 	}
 	source, err := journal.NewSource(journal.SourceOptions{
-		Options: journal.Options{Places: places, Filter: filter, Log: r.log, OnGap: func(g journal.Gap) { metrics.Gap(g.Reason, g.Entries) }},
+		Options: journal.Options{Places: places, Filter: filter, Log: r.log, OnGap: func(g journal.Gap) { gaps.Add(gap(g)) }},
 		Start:   start,
 	})
 	return source, explainJournal(err, places)
+}
+
+// gap returns what is told about a gap in the journal.
+func gap(g journal.Gap) ship.Gap {
+	return ship.Gap{Reason: g.Reason, Text: g.String(), Entries: g.Entries, Path: g.Path, Unit: g.Unit,
+		After: g.After, Before: g.Before, TimeUsec: int64(g.UntilUsec)}
 }
 
 // explainJournal adds to an error of opening the journal what to do.

@@ -40,12 +40,15 @@ type Gap struct {
 	// without it), "damaged_file", "vanished_file", "unsupported_file" (of an
 	// unknown format, and journalctl cannot read it, or not for now),
 	// "unreadable_file", "missing_entries" (sequence numbers are missing in front
-	// of the file: journald removed entries before they were read).
+	// of the file: journald removed entries before they were read), "suppressed"
+	// (journald's rate limit left messages of Unit out).
 	Reason string
 	// Entries is how many are missing; 0 if that is not known, or none is.
 	Entries uint64
 	// Path is the journal file.
 	Path string
+	// Unit is the unit or cgroup that journald names, if it is about one.
+	Unit string
 	// After and Before are the sequence numbers of the entries around the gap, 0
 	// if they are not known.
 	After, Before uint64
@@ -70,8 +73,9 @@ type Reader struct {
 
 	// sequences are the last numbers that are accounted for, of files that are not
 	// known any more; told are the numbers up to which gaps were reported.
-	sequences, told map[ID]uint64
-	delivered       map[string]*delivered // of volatile directories, by path below the root of their place
+	sequences map[ID]uint64
+	told      map[telling]uint64
+	delivered map[string]*delivered // of volatile directories, by path below the root of their place
 
 	// ready are the files that have a head, in the order of their heads, if sorted
 	// is set: the next entry is the first one's. Its file may have been delivered
@@ -103,7 +107,7 @@ func newReader(o Options, w *watcher) (*Reader, error) {
 	}
 	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{},
 		journalctl: &journalctl{command: cmp.Or(o.Journalctl, "journalctl"), avoid: o.avoid, values: v, patience: cmp.Or(o.patience, patience)},
-		sequences:  map[ID]uint64{}, told: map[ID]uint64{}, delivered: map[string]*delivered{}}
+		sequences:  map[ID]uint64{}, told: map[telling]uint64{}, delivered: map[string]*delivered{}}
 	r.scan()
 	return r, nil
 }

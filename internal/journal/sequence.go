@@ -65,7 +65,7 @@ func (r *Reader) account(f *file, last uint64) {
 func (r *Reader) checkSequence(f *file) {
 	next := f.head.seqnum
 	last := r.lastOf(f.seqnumID, next)
-	if last == 0 || r.told[f.seqnumID] >= next {
+	if last == 0 {
 		return
 	}
 	for _, other := range r.files {
@@ -82,18 +82,34 @@ func (r *Reader) checkSequence(f *file) {
 			missing -= min(missing, other.between(last, next))
 		}
 	}
-	if missing == 0 {
+	if missing == 0 || !r.tell("missing_entries", f.seqnumID, next) {
 		return
 	}
-	r.told[f.seqnumID] = next
 	r.gap(Gap{Reason: "missing_entries", Entries: missing, Path: f.path, After: last, Before: next,
 		UntilUsec: f.head.realtime}, errMissing)
+}
+
+// telling is a kind of gap in a sequence.
+type telling struct {
+	reason   string
+	sequence ID
+}
+
+// tell reports whether a gap at number next of a sequence is to be reported: once,
+// however often the reader is rewound.
+func (r *Reader) tell(reason string, sequence ID, next uint64) bool {
+	key := telling{reason, sequence}
+	if r.told[key] >= next {
+		return false
+	}
+	r.told[key] = next
+	return true
 }
 
 // between returns how many entries j has to deliver whose sequence number is
 // after one and before the other.
 func (j *file) between(after, before uint64) uint64 {
-	if j.f == nil || j.drained() {
+	if j.f == nil || j.fallback != nil || j.drained() {
 		return 0
 	}
 	if j.fallback != nil {

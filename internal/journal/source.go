@@ -142,6 +142,7 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 			return false, nil
 		}
 		s.active = true
+		s.r.checkSuppressed(&s.entry)
 		if !s.wants(&s.entry) {
 			continue
 		}

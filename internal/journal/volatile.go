@@ -114,8 +114,11 @@ func (j *file) cutStretches(stretches []stretch, held []place) []stretch {
 			before, cut = h.before, true
 		}
 	}
-	if !cut || j.f == nil {
+	switch {
+	case !cut || j.f == nil:
 		return stretches
+	case j.fallback != nil:
+		return nil // rather send a copy than lose an original
 	}
 	defer j.keepHead()()
 	next := stamp{}
@@ -127,7 +130,7 @@ func (j *file) cutStretches(stretches []stretch, held []place) []stretch {
 		}
 	}
 	if err != nil {
-		return nil // rather send a copy than lose an original
+		return nil
 	}
 	kept := stretches[:0]
 	for _, t := range stretches {

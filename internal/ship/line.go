@@ -41,6 +41,8 @@ type Options struct {
 	Log *slog.Logger
 	// Metrics counts; sources may share it.
 	Metrics *Metrics
+	// Gaps are told in messages; nil for sources that report none.
+	Gaps *Gaps
 	// StopTimeout bounds how long Run goes on after ctx is done.
 	StopTimeout time.Duration
 	// SaveEvery is the least time between two saves of the state.
@@ -99,6 +101,7 @@ type cut struct {
 	state  State
 	counts []unitCount
 	bytes  int64
+	gaps   int // of Gaps
 }
 
 // outage is a time without a working output.
@@ -114,6 +117,9 @@ func New(o Options) *Line {
 	}
 	if o.SaveEvery == 0 {
 		o.SaveEvery = time.Second
+	}
+	if o.Gaps == nil {
+		o.Gaps = NewGaps(o.Metrics) // nobody adds to it
 	}
 	return &Line{Options: o, join: join.New(o.Join), cutBytes: defaultCutBytes, cutAge: defaultCutAge,
 		backoff: backoff{base: backoffBase, cap: backoffCap}, ended: make([]bool, len(o.Sources))}
@@ -246,6 +252,7 @@ func (l *Line) rewind() error {
 	l.join.Reset()
 	l.restoreLimits(&l.committed)
 	l.Metrics.rewind()
+	l.Gaps.rewind()
 	for i, s := range l.Sources {
 		l.ended[i] = false
 		if err := s.Rewind(l.committed.Sources[s.Name()]); err != nil {
@@ -263,6 +270,7 @@ func (l *Line) confirmed(id uint64) error {
 	}
 	l.pending = nil
 	l.Metrics.confirm(c.counts, c.bytes, time.Now())
+	l.Gaps.confirm(c.gaps)
 	l.outputWorks()
 	return l.commit(c.state)
 }
@@ -375,19 +383,21 @@ func (l *Line) frames(unit *unitStats) {
 	unit.add(len(l.recs), l.resending)
 }
 
-// summarise sends what a limit has to say about what it left out. With a backlog
-// the time is that of the latest entry; at the end everything is due.
+// summarise sends what is to be said about what is not sent: what a limit left
+// out, and gaps. For a limit the time is, with a backlog, that of the latest
+// entry; at the end everything is due.
 func (l *Line) summarise(now time.Time, more, end bool) {
 	usec := now.UnixMicro()
 	switch {
-	case l.Pipeline.Rules == nil:
-		return
 	case end:
 		usec = math.MaxInt64
 	case more:
 		usec = l.lastUsec
 	}
-	l.recs = l.Pipeline.Rules.Due(l.recs[:0], usec)
+	l.recs = l.Gaps.due(l.recs[:0], now)
+	if l.Pipeline.Rules != nil {
+		l.recs = l.Pipeline.Rules.Due(l.recs, usec)
+	}
 	for i := range l.recs {
 		l.Pipeline.finish(&l.recs[i])
 	}
@@ -457,7 +467,7 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 	if !done {
 		return nil // NextReady comes; the cut is made then, with what was sent by then
 	}
-	l.pending = &cut{id: l.cutID, state: state, counts: l.Metrics.cut(), bytes: l.bytes}
+	l.pending = &cut{id: l.cutID, state: state, counts: l.Metrics.cut(), bytes: l.bytes, gaps: l.Gaps.sentCount()}
 	l.bytes = 0
 	return nil
 }

@@ -1,0 +1,134 @@
+package ship
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sidecar/internal/record"
+)
+
+// Gap is something that exists, or existed, and cannot be shipped.
+type Gap struct {
+	// Reason is the name in metrics and in the field gap_reason.
+	Reason string
+	// Text says what happened in a few words, for people.
+	Text string
+	// Entries is how many are missing; 0 if that is not known, or none is.
+	Entries uint64
+	// Path is the file and Unit the service that it is about, if any.
+	Path, Unit string
+	// After and Before are the sequence numbers around the gap, 0 if not known.
+	After, Before uint64
+	// TimeUsec is when it was, in µs since the Unix epoch; 0 means when it is found.
+	TimeUsec int64
+}
+
+// Gaps makes of every gap a count and a message. A message is sent again until
+// it is confirmed, as an entry is; so that a gap is told even if the connection
+// fails just then. After a crash the source finds the gap again.
+type Gaps struct {
+	metrics *Metrics
+
+	mu   sync.Mutex
+	list []Gap // guarded by mu: not confirmed, in the order in which they were found
+	sent int   // guarded by mu: so many of them are in messages
+}
+
+// maxGaps bounds the gaps that are found in one go: those above are merged with
+// the last one of the same reason. What is sent is bounded by the next cut.
+const maxGaps = 1000
+
+// NewGaps returns Gaps that count in m.
+func NewGaps(m *Metrics) *Gaps { return &Gaps{metrics: m} }
+
+// Add takes a gap. Gaps of one file or service that are found in one go make one
+// message. It may be called by any goroutine.
+func (g *Gaps) Add(gap Gap) {
+	g.metrics.Gap(gap.Reason, gap.Entries)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := len(g.list) - 1; i >= g.sent; i-- {
+		m := &g.list[i]
+		same := m.Path == gap.Path && m.Unit == gap.Unit && m.Before == 0 && gap.Before == 0
+		if m.Reason != gap.Reason || !same && len(g.list)-g.sent < maxGaps {
+			continue
+		}
+		m.Entries += gap.Entries
+		if !same {
+			m.Path, m.Unit, m.After, m.Before = "", "", 0, 0
+		}
+		return
+	}
+	g.list = append(g.list, gap)
+}
+
+// due appends the messages of gaps that are not sent to dst and returns it.
+func (g *Gaps) due(dst []record.Record, now time.Time) []record.Record {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for ; g.sent < len(g.list); g.sent++ {
+		m := &g.list[g.sent]
+		m.TimeUsec = cmp.Or(m.TimeUsec, now.UnixMicro())
+		dst = append(dst, m.record())
+	}
+	return dst
+}
+
+// sentCount returns how many gaps are in messages and not confirmed.
+func (g *Gaps) sentCount() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sent
+}
+
+// confirm forgets the first n.
+func (g *Gaps) confirm(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.list = append([]Gap(nil), g.list[n:]...)
+	g.sent -= n
+}
+
+// rewind makes everything due again that is not confirmed.
+func (g *Gaps) rewind() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sent = 0
+}
+
+// record returns the message about m. Its ID depends on m alone.
+func (m *Gap) record() record.Record {
+	text := func(s string) record.Value { return record.Value{Kind: record.Text, Bytes: []byte(s)} }
+	number := func(n uint64) record.Value {
+		return record.Value{Kind: record.Number, Bytes: strconv.AppendUint(nil, min(n, math.MaxInt64), 10)}
+	}
+	short := m.Text
+	switch {
+	case m.Entries == 1:
+		short += ": 1 entry"
+	case m.Entries > 0:
+		short += fmt.Sprintf(": %d entries", m.Entries)
+	}
+	r := record.Record{TimeUsec: m.TimeUsec, Level: 4, Short: text(short)}
+	add := func(name string, v record.Value, known bool) {
+		if known {
+			r.Fields = append(r.Fields, record.Field{Name: record.NewName(name), Value: v})
+		}
+	}
+	add("gap_reason", text(m.Reason), true)
+	add("gap_entries", number(m.Entries), m.Entries > 0)
+	add("gap_path", text(m.Path), m.Path != "")
+	add("gap_after", number(m.After), m.Before > 0)
+	add("gap_before", number(m.Before), m.Before > 0)
+	add("service_name", text(m.Unit), strings.TrimSpace(m.Unit) != "")
+	h := fnv.New64a()
+	fmt.Fprint(h, m.Reason, "\x00", m.Path, "\x00", m.Unit, "\x00", m.After, m.Before, m.TimeUsec)
+	r.ID = fmt.Appendf(nil, "gap-%016x", h.Sum64())
+	return r
+}
