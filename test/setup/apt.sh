@@ -61,6 +61,7 @@ collect() {
 			want_header systemd/sd-journal.h libsystemd-dev
 			want_header stdlib.h libc6-dev
 			want gcc gcc
+			want sqlite3 sqlite3
 			;;
 		*)
 			say "no package group \"$group\" (there are: machine node oracle)"
