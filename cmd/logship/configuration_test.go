@@ -193,11 +193,17 @@ func TestTarget(t *testing.T) {
 }
 
 func TestStart(t *testing.T) {
+	const cursor = "s=2fe57dfae506401ebff12a05f8d89b89;i=5;b=0123456789abcdef0123456789abcdef;m=138c;t=65bfeda25e004;x=9b11f5860284ee0d"
+	after, err := journal.ParseCursor(cursor)
+	if err != nil {
+		t.Fatal(err)
+	}
 	now := time.Date(2026, 11, 17, 8, 15, 30, 0, time.UTC)
 	for in, want := range map[string]journal.Start{
 		"tail":   {},
 		"head":   {Head: true},
 		"-2h":    {Since: now.Add(-2 * time.Hour)},
+		cursor:   {After: after},
 		"-1d12h": {Since: now.Add(-36 * time.Hour)},
 
 		"2026-11-17":                {Since: time.Date(2026, 11, 17, 0, 0, 0, 0, time.Local)},
@@ -208,11 +214,11 @@ func TestStart(t *testing.T) {
 	} {
 		c := Config{}
 		c.Input.Journald.Start = in
-		if got, err := c.start(now); err != nil || got.Head != want.Head || !got.Since.Equal(want.Since) {
+		if got, err := c.start(now); err != nil || got.Head != want.Head || got.After != want.After || !got.Since.Equal(want.Since) {
 			t.Errorf("%s: %+v, %v; want %+v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "now", "2h", "-", "-0s", "--2h", "-2", "Head", " tail", "2026-11-17 8", "2026-02-30", "1969-12-31", "2026-11-17T08:15"} {
+	for _, in := range []string{"", "now", "2h", "-", "-0s", "--2h", "-2", "Head", " tail", "2026-11-17 8", "2026-02-30", "1969-12-31", "2026-11-17T08:15", "s=1;i=5"} {
 		c := Config{}
 		c.Input.Journald.Start = in
 		if got, err := c.start(now); err == nil {

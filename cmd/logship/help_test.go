@@ -83,10 +83,21 @@ func TestHelpExamples(t *testing.T) {
 func runExample(t *testing.T, example, journalDir string, isService bool, ready string) {
 	input := gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0"}).Addr("tcp")
 	dir := t.TempDir()
+	const cursor = "s=2fe57dfae506401ebff12a05f8d89b89;i=5;b=0123456789abcdef0123456789abcdef;m=138c;t=65bfeda25e004;x=9b11f5860284ee0d"
+	database, err := os.ReadFile("../../internal/takeover/testdata/fluent-bit.db")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, content := range map[string]string{
 		"logship.toml": fmt.Sprintf("output.url = \"gelf+tcp://%s\"\ninput.journald.directory = %q\nstate.dir = \"state\"\nmetrics.listen = \"127.0.0.1:0\"\n", input, journalDir),
 		"app.log":      "_jsonrc:{\"level\":\"info\",\"message\":\"hi\"}\nplain\n",
 		"bin/app":      "#!/bin/sh\ncat app.log\n",
+
+		"var/lib/vector/journal/checkpoint.txt":        cursor + "\n",
+		"var/spool/rsyslog/imjournal.state":            cursor,
+		"var/lib/fluent-bit/journal.db":                string(database),
+		"var/lib/filebeat/registry/filebeat/meta.json": `{"version":"1"}`,
+		"var/lib/filebeat/registry/filebeat/1.json":    `[{"_key":"journald::LOCAL_SYSTEM_JOURNAL","cursor":{"position":"` + cursor + `"}}]`,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -96,6 +107,7 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 			t.Fatal(err)
 		}
 	}
+	example = strings.ReplaceAll(example, " /var/", " var/")
 	// The ports of the examples may be taken on the machine of the test.
 	example = strings.ReplaceAll(example, "gelf+tcp://127.0.0.1:12201", "gelf+tcp://"+input)
 	example = regexp.MustCompile(`127\.0\.0\.1:1220[12]`).ReplaceAllString(example, "127.0.0.1:0")

@@ -55,7 +55,10 @@ func (c *Config) start(now time.Time) (journal.Start, error) {
 	if since, err := moment(s, now); err == nil {
 		return journal.Start{Since: since}, nil
 	}
-	return journal.Start{}, fmt.Errorf(`%q is not a start position: want "tail", "head", how long ago, such as "-2h", or a time, such as "2026-11-17 08:15"`, s)
+	if after, err := journal.ParseCursor(s); err == nil && !after.IsZero() {
+		return journal.Start{After: after}, nil
+	}
+	return journal.Start{}, fmt.Errorf(`%q is not a start position: want "tail", "head", how long ago, such as "-2h", a time, such as "2026-11-17 08:15", or a cursor of journalctl`, s)
 }
 
 // moment returns the time that s names: how long before now, such as "-2h", or a date and

@@ -123,6 +123,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no jour
 	root.AddCommand(newTest(flags))
 	root.AddCommand(newTypes(flags))
 	root.AddCommand(newReplay(flags))
+	root.AddCommand(newImport(flags))
 	return root
 }
 

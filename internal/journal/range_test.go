@@ -142,3 +142,22 @@ func TestRangeEnds(t *testing.T) {
 		t.Errorf("after the stop: %t, %v, complete %t", ok, err, r.Complete())
 	}
 }
+
+// A cursor as a start: what is behind its entry comes, of every file.
+func TestStartAfterACursor(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "system.journal"), newTiny(1, true).fill("a", 9).b)
+	r := openDir(t, dir, nil)
+	var e journal.Entry
+	for range 4 {
+		if !r.Next(&e) {
+			t.Fatal("no entry")
+		}
+	}
+	s, err := journal.NewSource(journal.SourceOptions{Options: journal.Options{Places: []journal.Place{{Root: dir}}}, Start: journal.Start{After: e.Cursor()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	equalMessages(t, sourceMessages(t, s), numbered("a", 4, 9))
+}

@@ -26,6 +26,9 @@ type Start struct {
 	Head bool
 	// Since, if not zero, means the first entry at or after this time.
 	Since time.Time
+	// After, if not zero, means behind the entry with this cursor, or behind where
+	// it stood if it is gone.
+	After Cursor
 }
 
 // Source delivers the journal to the line and follows it.
@@ -72,14 +75,19 @@ func (s *Source) start() error {
 	case s.o.Start.Head: // there already
 	case !s.o.Start.Since.IsZero():
 		s.r.SeekTime(uint64(max(s.o.Start.Since.UnixMicro(), 0)))
+	case !s.o.Start.After.IsZero():
+		return s.r.Seek(Position{Cursor: s.o.Start.After.String()})
 	default:
 		s.r.SeekTail()
 	}
 	return nil
 }
 
-// Name returns "journal".
-func (s *Source) Name() string { return "journal" }
+// SourceName is the name of a Source.
+const SourceName = "journal"
+
+// Name returns SourceName.
+func (s *Source) Name() string { return SourceName }
 
 // Run watches the journal directories until ctx is done. It is needed for Ready
 // to fire; Next works without.

@@ -198,7 +198,7 @@ func (l *Line) restore() error {
 
 // position returns where the sources are.
 func (l *Line) position() (State, error) {
-	s := State{Version: stateVersion, Seq: l.seq, read: l.read, Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
+	s := State{Seq: l.seq, read: l.read, Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
 	held := l.join.Held(nil)
 	for _, source := range l.Sources {
 		p, err := source.Position(held)

@@ -19,7 +19,7 @@ import (
 // State is what is known to be confirmed. On disk it is the file state.json; its
 // layout and crash contract stand in ARCHITECTURE.md.
 type State struct {
-	// Version is stateVersion.
+	// Version is stateVersion; Save writes that.
 	Version int `json:"version"`
 	// Seq is the sequence number of the last confirmed message.
 	Seq uint64 `json:"seq"`
@@ -118,6 +118,7 @@ func (d *StateDir) setAside(path string, cause error) error {
 // Save replaces the state file: after it returns nil, s survives a power cut;
 // with an error, or a crash in between, the old content does.
 func (d *StateDir) Save(s *State) error {
+	s.Version = stateVersion
 	b, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("save the state: %w", err)

@@ -33,20 +33,29 @@ func Shippers() []string {
 	return []string{"vector", "rsyslog", "fluent-bit", "filebeat", "journalbeat"}
 }
 
+// Known returns an error that names the shippers if shipper is none of them.
+func Known(shipper string) error {
+	if !slices.Contains(Shippers(), shipper) {
+		return fmt.Errorf("unknown shipper %.64q: want %s", shipper, strings.Join(Shippers(), ", "))
+	}
+	return nil
+}
+
 // Read returns the checkpoints of a shipper, at least one, the one with the oldest
 // entry first. path is the file, for filebeat the directory, that holds its state;
-// the shipper should not be running. An error says what the file is not.
+// the shipper should not be running. An error says what the file is not, or is
+// that of Known.
 func Read(shipper, path string) ([]Checkpoint, error) {
-	read, ok := map[string]func(string) ([]Checkpoint, error){
+	if err := Known(shipper); err != nil {
+		return nil, err
+	}
+	read := map[string]func(string) ([]Checkpoint, error){
 		"vector":      readVector,
 		"rsyslog":     readRsyslog,
 		"fluent-bit":  readFluentBit,
 		"filebeat":    readFilebeat,
 		"journalbeat": readJournalbeat,
 	}[shipper]
-	if !ok {
-		return nil, fmt.Errorf("unknown shipper %q: want %s", shipper, strings.Join(Shippers(), ", "))
-	}
 	found, err := read(path)
 	if err == nil && len(found) == 0 {
 		err = errors.New("it holds no cursor of the journal")
