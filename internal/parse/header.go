@@ -37,7 +37,7 @@ func (p *Parser) header(text []byte, env *envelope) []byte {
 		return line
 	}
 	if known {
-		env.leading = trimBlank(text[:c.i])
+		env.leading = text[:c.i]
 		return text[c.i:]
 	}
 	if len(env.host) == 0 {
@@ -153,7 +153,7 @@ func (c *cursor) stamp(b []byte, h *syslog) bool {
 	}
 	sec := int64(days(t.year, t.month, t.day))*86400 + int64(t.hour*3600+t.minute*60+t.sec-t.offset)
 	h.timeUsec = sec*usecPerSec + t.usec
-	return true
+	return h.timeUsec < endOfYear9999
 }
 
 // structured skips STRUCTURED-DATA and the blank after it.

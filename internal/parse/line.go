@@ -54,7 +54,7 @@ func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelop
 			dst = p.textRecord(dst, first, before, env, nil)
 			return p.documents(dst, first, text, span{start, at, len(text)}, env)
 		}
-		env.leading = trimBlank(before)
+		env.leading = env.raw[env.headerLen-len(env.leading) : env.headerLen+start] // with a header that says nothing new
 	}
 	return p.documents(dst, first, text, span{0, at, len(text)}, env)
 }
@@ -169,9 +169,17 @@ func firstBlank(text []byte) int {
 	return len(text)
 }
 
-// endsInWord reports whether text ends in a letter, a digit or an underscore. A
-// byte order mark is none.
+// endsInWord reports whether text ends in a letter, a digit or an underscore,
+// whatever its colours. A byte order mark is none.
 func endsInWord(text []byte) bool {
+	for {
+		tail := text[max(len(text)-maxEscape, 0):]
+		i := bytes.LastIndexByte(tail, 0x1b)
+		if i < 0 || escapeLen(tail[i:]) != len(tail)-i {
+			break
+		}
+		text = text[:len(text)-len(tail)+i]
+	}
 	if len(text) == 0 || bytes.HasSuffix(text, bom) {
 		return false
 	}
@@ -339,7 +347,7 @@ func (p *Parser) textRecord(dst []record.Record, first int, text []byte, env *en
 		r.Degraded |= record.InvalidJSON
 		p.own(p.ownNames.parseError, record.Value{Kind: record.Text, Bytes: parseError})
 	}
-	p.addText(p.ownNames.leading, env.leading)
+	p.addAround(p.ownNames.leading, env.leading)
 	p.addEnvelope(env)
 	return dst
 }
@@ -393,12 +401,21 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 		p.rec.Degraded |= record.FieldsDropped
 		p.own(n.fieldsDropped, p.count(p.dropped))
 	}
-	p.addText(n.leading, env.leading)
-	p.addText(n.trailing, trailing)
+	p.addAround(n.leading, env.leading)
+	p.addAround(n.trailing, trailing)
 	p.addEnvelope(env)
 	if p.removed {
 		p.removed = false
 		p.takeOut()
+	}
+}
+
+// addAround adds a field with text that stands around a document, as a message
+// would show it, unless it is blank.
+func (p *Parser) addAround(n *name, text []byte) {
+	if len(text) > 0 {
+		p.rec.Scratch, text = appendClean(p.rec.Scratch, text)
+		p.addText(n, text)
 	}
 }
 

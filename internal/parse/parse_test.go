@@ -49,6 +49,9 @@ func TestMapping(t *testing.T) {
 	eq("_jsonrc:{\"message\":\"a\"} \r\n", `{"short_message":"a","_trailing":null}`)
 	eq("\ufeff \x1b[32m_jsonrc:\t {\"message\":\"a\"}\x1b[0m", `{"short_message":"a","_trailing":null}`)
 	eq(`api_1 | _jsonrc:{"message":"a"} tail`, `{"short_message":"a","_leading":"api_1 |","_trailing":"tail"}`)
+	eq("\x1b[33m0|app  | \x1b[39m_jsonrc:{\"message\":\"a\"}\x1b[39m bye\x1b[0m", `{"short_message":"a","_leading":"0|app  |","_trailing":"bye"}`)
+	eq("\x1b[32mx\x1b[39m_jsonrc:{\"message\":\"a\"}", `{"short_message":"x_jsonrc:{\"message\":\"a\"}"}`)
+	eq("two \x1b[32mwords\x1b[1m\x1b[39m_jsonrc", `{"short_message":"two words_jsonrc"}`)
 	eq(`app:_jsonrc:{"message":"a"}`, `{"short_message":"a","_leading":"app:"}`)
 	eq(`x_jsonrc:{"message":"a"}`, `{"short_message":"x_jsonrc:{\"message\":\"a\"}","_message":null}`)
 	eq(`{"message":"a","n":1}`, `{"short_message":"a","_n":1}`)
@@ -189,6 +192,7 @@ func TestSeveralDocuments(t *testing.T) {
 	texts("_jsonrc:"+a+"_jsonrc:"+b, "a", "b")
 	texts("_jsonrc:"+a+" \x1b[0m"+b, "a", "b")
 	texts(a+b, "a", "b")
+	texts("two \x1b[32mwords\x1b[1m\x1b[39m_jsonrc:"+a, "two words", "a")
 	texts("_jsonrc:"+a+" and _jsonrc:"+b, "a", "b")
 	texts("two words_jsonrc:"+a, "two words", "a")
 	texts(`_jsonrc:{"message":"cut h_jsonrc:`+b, `_jsonrc:{"message":"cut h`, "b")
@@ -241,6 +245,10 @@ func TestEnvelope(t *testing.T) {
 	e = line("<27>Nov 17 08:15:30 web-03 api[7]: _jsonrc:{\"message\":\"m\"}")
 	e.Identifier, e.Host = []byte("node"), []byte("me")
 	members(t, "header in an entry", one(t, Options{}, e), `{"host":"me","level":3,"_application_name":"node","_leading":"Nov 17 08:15:30 web-03 api[7]:","short_message":"m"}`)
+
+	e = line("<27>Nov 17 08:15:30 web-03 api[7]: took 5 ms _jsonrc:{\"message\":\"m\"}")
+	e.Identifier = []byte("node")
+	members(t, "header and text in an entry", one(t, Options{}, e), `{"_application_name":"node","_leading":"Nov 17 08:15:30 web-03 api[7]: took 5 ms","short_message":"m"}`)
 
 	e = line("m")
 	e.Identifier, e.Unit = []byte(strings.Repeat("\xff", 40000)), []byte("x"+strings.Repeat("\x80", 40000))

@@ -8,7 +8,12 @@ import (
 	"sidecar/internal/record"
 )
 
-const usecPerSec = 1_000_000
+const (
+	usecPerSec = 1_000_000
+	// endOfYear9999 is the first microsecond that the index has no date for
+	// (graylog.md 0, fact 7).
+	endOfYear9999 = 253402300800 * usecPerSec
+)
 
 // resolveTime sets the record's time: the document's, if it is sane, else the
 // envelope's.
@@ -54,7 +59,7 @@ func (p *Parser) timeOf(t token, entryUsec int64) (usec int64, sane bool) {
 	case kindNumber:
 		usec, found = epoch(src)
 	}
-	if !found || usec <= 0 {
+	if !found || usec <= 0 || usec >= endOfYear9999 {
 		return 0, false
 	}
 	if local && p.opt.Zone == nil && entryUsec > 0 {

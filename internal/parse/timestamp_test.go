@@ -114,6 +114,9 @@ func TestTimestampKeys(t *testing.T) {
 	eq(`_jsonrc:{"message":"m","timestamp":null,"date":"2026-11-17T08:15:30Z"}`, `{"timestamp":1794903330,"_date":null,"_timestamp_original":null}`)
 	eq(`_jsonrc:{"message":"m","timestamp":{"a":1}}`, `{"timestamp":null,"_timestamp_original":null,"_timestamp_a":1}`)
 	eq(`_jsonrc:{"message":"m","metadata":{"timestamp":"2026-11-17T08:15:30Z"}}`, `{"timestamp":1794903330,"_metadata_timestamp":"2026-11-17T08:15:30Z"}`)
+	eq(`_jsonrc:{"message":"m","timestamp":"9999-12-31T23:59:59.999Z"}`, `{"timestamp":253402300799.999}`)
+	eq(`_jsonrc:{"message":"m","timestamp":"9999-12-31T23:59:59.999-00:30"}`, `{"timestamp":null,"_timestamp_original":"9999-12-31T23:59:59.999-00:30"}`)
+	eq(`<14>1 9999-12-31T23:59:59.999-00:30 h a p - - m`, `{"timestamp":null}`)
 	eq(`_jsonrc:{"message":"m","t":5}`, `{"timestamp":null,"_t":5}`)
 }
 
