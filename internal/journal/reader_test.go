@@ -2,11 +2,14 @@ package journal_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sidecar/internal/journal"
 	"sidecar/internal/journal/journaltest"
@@ -28,6 +31,79 @@ func TestReadsAsJournalctl(t *testing.T) {
 			}
 			equalExport(t, got, journaltest.Export(t, path))
 		})
+	}
+}
+
+// TestReadsEveryHeaderSize reads headers of all versions of systemd, and one of a
+// version to come.
+func TestReadsEveryHeaderSize(t *testing.T) {
+	for _, size := range []uint64{208, 224, 240, 256, 264, 272, 304} {
+		for _, v := range []journaltest.Variant{journaltest.Variants()[0], journaltest.Default()} {
+			if v.Compact && size < 264 {
+				continue // systemd 252 brought both
+			}
+			t.Run(fmt.Sprintf("%d-%s", size, v.Name), func(t *testing.T) {
+				dir := t.TempDir()
+				path := filepath.Join(dir, "x.journal")
+				journaltest.Write(t, path, v, exportText(300, 7, baseUsec, 1000))
+				journaltest.SetHeaderSize(t, path, size)
+				got := readExport(t, openDir(t, dir, nil))
+				if len(got) != 300 {
+					t.Errorf("%d entries", len(got))
+				}
+				equalExport(t, got, journaltest.Export(t, path))
+			})
+		}
+	}
+}
+
+func TestReadsSealedFiles(t *testing.T) {
+	for _, v := range journaltest.Variants()[:2] {
+		t.Run(v.Name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "x.journal")
+			later := uint64(max(time.Now().UnixMicro(), baseUsec)) + 1e6
+			journaltest.WriteSealed(t, path, v, exportText(300, 7, later, 20_000))
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tags := binary.LittleEndian.Uint64(b[224:]); b[8]&1 == 0 || tags < 6 {
+				t.Errorf("flags %x, %d tags: not sealed", b[8], tags)
+			}
+			got := readExport(t, openDir(t, dir, nil))
+			if len(got) != 300 {
+				t.Errorf("%d entries", len(got))
+			}
+			equalExport(t, got, journaltest.Export(t, path))
+		})
+	}
+}
+
+// TestReadsFilesInEveryState reads what journald leaves behind: active, archived,
+// and after a crash, also cut off behind the last entry.
+func TestReadsFilesInEveryState(t *testing.T) {
+	made := filepath.Join(t.TempDir(), "x.journal")
+	journaltest.Write(t, made, journaltest.Default(), exportText(300, 7, baseUsec, 1000))
+	want := journaltest.Export(t, made)
+	whole, err := os.ReadFile(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const archived, crashed = "system@0123456789abcdef0123456789abcdef-0000000000000001-00065bfeda25e000.journal", "system@00065bfeda25e000-0123456789abcdef.journal~"
+	for _, name := range []string{"system.journal", archived, crashed} {
+		for state := range byte(3) { // offline, online, archived
+			t.Run(fmt.Sprintf("%.9s%d", name[6:], state), func(t *testing.T) {
+				b := bytes.Clone(whole)
+				b[16] = state
+				if name == crashed {
+					b = b[:usedBytes(t, made)]
+				}
+				dir := t.TempDir()
+				writeFile(t, filepath.Join(dir, name), b)
+				equalExport(t, readExport(t, openDir(t, dir, nil)), want)
+			})
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package journaltest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -20,9 +21,10 @@ type Variant struct {
 	Compress string // "", "zstd", "lz4" or "xz"
 }
 
-// Variants are all combinations that matter to a reader.
+// Variants are all combinations of layout, hash and compression. Those that
+// systemd 249 and later write by default come first.
 func Variants() []Variant {
-	return []Variant{
+	all := []Variant{
 		{Name: "regular-zstd", Keyed: true, Compress: "zstd"},
 		{Name: "compact-zstd", Compact: true, Keyed: true, Compress: "zstd"},
 		{Name: "regular-plain", Keyed: true},
@@ -32,7 +34,13 @@ func Variants() []Variant {
 		{Name: "compact-lz4", Compact: true, Keyed: true, Compress: "lz4"},
 		{Name: "regular-xz", Keyed: true, Compress: "xz"},
 		{Name: "compact-xz", Compact: true, Keyed: true, Compress: "xz"},
+		{Name: "compact-unkeyed-zstd", Compact: true, Compress: "zstd"},
 	}
+	for _, compress := range []string{"", "lz4", "xz"} {
+		all = append(all, Variant{Name: "unkeyed-" + cmp.Or(compress, "plain"), Compress: compress},
+			Variant{Name: "compact-unkeyed-" + cmp.Or(compress, "plain"), Compact: true, Compress: compress})
+	}
+	return all
 }
 
 // Default is the variant that Debian 12's journald writes.
@@ -67,6 +75,29 @@ func Write(tb testing.TB, path string, v Variant, export []byte) {
 	}
 }
 
+// sealing makes a journal file in a mount namespace with an empty /var/log, where
+// it sets up a sealing key for intervals of a second.
+const sealing = `set -e
+mount -t tmpfs tmpfs /var/log
+mkdir -p "/var/log/journal/$(cat /etc/machine-id)"
+journalctl --setup-keys --interval=1s >/dev/null
+exec "$@"
+`
+
+// WriteSealed makes the journal file path with Forward Secure Sealing: there is a
+// TAG object for each second of the entries' times, which must be later than now.
+func WriteSealed(tb testing.TB, path string, v Variant, export []byte) {
+	tb.Helper()
+	args := []string{"--mount"}
+	if os.Getuid() != 0 {
+		args = append(args, "--map-root-user")
+	}
+	args = append(args, "sh", "-c", sealing, "sh", converter, "--seal=yes")
+	w := start(tb, v, "unshare", append(args, options(v, path)...)...)
+	w.Write(export)
+	w.Close()
+}
+
 // Writer appends to one journal file as journald does, entry by entry.
 type Writer struct {
 	tb     testing.TB
@@ -79,9 +110,18 @@ type Writer struct {
 // write them. Close ends it.
 func Start(tb testing.TB, path string, v Variant) *Writer {
 	tb.Helper()
+	return start(tb, v, converter, options(v, path)...)
+}
+
+func options(v Variant, path string) []string {
+	return []string{fmt.Sprintf("--compress=%t", v.Compress == "zstd"), "-o", path, "-"}
+}
+
+func start(tb testing.TB, v Variant, command string, args ...string) *Writer {
+	tb.Helper()
 	Need(tb)
 	w := &Writer{tb: tb}
-	w.cmd = exec.Command(converter, fmt.Sprintf("--compress=%t", v.Compress == "zstd"), "-o", path, "-")
+	w.cmd = exec.Command(command, args...)
 	w.cmd.Env = append(os.Environ(), "SYSTEMD_JOURNAL_COMPACT="+digit(v.Compact), "SYSTEMD_JOURNAL_KEYED_HASH="+digit(v.Keyed))
 	w.cmd.Stderr = &w.stderr
 	var err error

@@ -18,10 +18,16 @@ const (
 	tailObjectAt   = 136
 	tailSeqnumAt   = 160
 	headSeqnumAt   = 168
+	tailArrayAt    = 256 // u32, from header size 264 on
+	tailEntryAt    = 264 // from header size 272 on
 
-	compactFlag = 1 << 4
-	typeData    = 1
-	typeEntry   = 3
+	compactFlag    = 1 << 4
+	typeData       = 1
+	typeField      = 2
+	typeEntry      = 3
+	typeDataHash   = 4
+	typeFieldHash  = 5
+	typeEntryArray = 6
 )
 
 // objects calls f for every object of the journal file b, in its order.
@@ -126,6 +132,98 @@ func Continue(tb testing.TB, before, path string) {
 	})
 	if err := os.WriteFile(path, b, 0o640); err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// SetHeaderSize gives the file at path a header as another version of systemd
+// writes it: 208 bytes at the beginning, 224, 240, 256, 264 (252), 272 (254). It
+// moves all objects, and with them every offset.
+func SetHeaderSize(tb testing.TB, path string, size uint64) {
+	tb.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m := mover{by: size - u64(b, headerSizeAt), compact: u32(b, incompatibleAt)&compactFlag != 0}
+	last, off := uint64(0), size // of the last entry, of the object
+	objects(b, func(o []byte) {
+		m.object(o)
+		if o[0] == typeEntry {
+			last = off
+		}
+		off += uint64(len(o)+7) &^ 7
+	})
+	old := u64(b, headerSizeAt)
+	header := make([]byte, size)
+	copy(header, b[:old])
+	for _, at := range []int{104, 120, tailObjectAt, 176} { // the hash tables, the last object, the first entry array
+		m.move(header[at:])
+	}
+	if size >= tailEntryAt && old >= tailEntryAt {
+		m.move32(header[tailArrayAt:])
+	}
+	if size >= tailEntryAt+8 {
+		binary.LittleEndian.PutUint64(header[tailEntryAt:], last)
+	}
+	binary.LittleEndian.PutUint64(header[headerSizeAt:], size)
+	if err := os.WriteFile(path, append(header, b[old:]...), 0o640); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// mover adds to offsets in a journal file.
+type mover struct {
+	by      uint64
+	compact bool
+}
+
+// move changes the offset that at begins with, unless it is 0: none.
+func (m mover) move(at []byte) {
+	if off := u64(at, 0); off != 0 {
+		binary.LittleEndian.PutUint64(at, off+m.by)
+	}
+}
+
+func (m mover) move32(at []byte) {
+	if off := u32(at, 0); off != 0 {
+		binary.LittleEndian.PutUint32(at, off+uint32(m.by))
+	}
+}
+
+// object changes all offsets in the object o.
+func (m mover) object(o []byte) {
+	every := func(from, step int) {
+		for ; from+step <= len(o); from += step {
+			m.move(o[from:])
+		}
+	}
+	items := func(from, step int) {
+		if !m.compact {
+			every(from, step)
+			return
+		}
+		for ; from+4 <= len(o); from += 4 {
+			m.move32(o[from:])
+		}
+	}
+	switch o[0] {
+	case typeData:
+		for at := 24; at < 56; at += 8 {
+			m.move(o[at:])
+		}
+		if m.compact {
+			m.move32(o[64:])
+		}
+	case typeField:
+		m.move(o[24:])
+		m.move(o[32:])
+	case typeEntry:
+		items(64, 16)
+	case typeDataHash, typeFieldHash:
+		every(16, 8)
+	case typeEntryArray:
+		m.move(o[16:])
+		items(24, 8)
 	}
 }
 
