@@ -40,6 +40,10 @@ type Config struct {
 			ExcludeUnits []string `toml:"exclude_units"`
 			Directory    string   `toml:"directory"`
 			Start        string   `toml:"start"`
+			Pins         struct {
+				Enabled bool          `toml:"enabled"`
+				Quota   settings.Size `toml:"quota"`
+			} `toml:"pins"`
 		} `toml:"journald"`
 		Stdin struct {
 			Enabled bool `toml:"enabled"`
@@ -114,6 +118,7 @@ func defaultConfig() Config {
 	c.Input.Journald.Priority = "debug"
 	c.Input.Journald.ExcludeUnits = []string{"logship"}
 	c.Input.Journald.Start = "tail"
+	c.Input.Journald.Pins.Quota = 1 << 30
 	c.Parse.Prefixes = []string{"_jsonrc:"}
 	c.Parse.Timezone = "UTC"
 	c.Parse.TimestampMaxAge = settings.Duration(7 * 24 * time.Hour)
@@ -268,6 +273,7 @@ func (c *Config) checkRanges(e *settings.Effective) []error {
 		ok   bool
 		want string
 	}{
+		{"input.journald.pins.quota", c.Input.Journald.Pins.Quota >= 0, "0 bytes or more"},
 		{"parse.max_depth", c.Parse.MaxDepth >= 2 && c.Parse.MaxDepth <= 100, "2 to 100"},
 		{"parse.max_fields", c.Parse.MaxFields >= 1 && c.Parse.MaxFields <= 480, "1 to 480"},
 		{"parse.max_value", c.Parse.MaxValue >= 256 && c.Parse.MaxValue <= 32766, "256 to 32766 bytes, what OpenSearch takes"},

@@ -169,8 +169,14 @@ func (r *runner) journal(gaps *ship.Gaps) (*journal.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	var pins *journal.PinOptions
+	if r.Input.Journald.Pins.Enabled {
+		pins = &journal.PinOptions{QuotaBytes: int64(r.Input.Journald.Pins.Quota)}
+	} else if err := journal.RemovePins(places); err != nil {
+		r.log.Warn("pins of an earlier configuration cannot be removed", "err", err)
+	}
 	source, err := journal.NewSource(journal.SourceOptions{
-		Options: journal.Options{Places: places, Filter: filter, Log: r.log, OnGap: func(g journal.Gap) { gaps.Add(gap(g)) }},
+		Options: journal.Options{Places: places, Filter: filter, Pins: pins, Log: r.log, OnGap: func(g journal.Gap) { gaps.Add(gap(g)) }},
 		Start:   start,
 	})
 	return source, explainJournal(err, places)

@@ -54,6 +54,15 @@ func isJournalName(name string) bool {
 	return strings.HasSuffix(name, ".journal") || strings.HasSuffix(name, ".journal~")
 }
 
+// isArchivedName reports whether journald gives such names to files that it does
+// not write to any more: NAME@SEQNUMID-SEQNUM-REALTIME.journal, or
+// NAME@REALTIME-RANDOM.journal~ if it was not closed properly, all in hex.
+func isArchivedName(name string) bool {
+	_, id, found := strings.Cut(name, "@")
+	id, _, _ = strings.Cut(id, ".journal")
+	return found && len(id) >= 33 && strings.Trim(id, "0123456789abcdef-") == ""
+}
+
 // problem is a file or directory that cannot be read. It is kept by path, so that
 // it is reported once.
 type problem struct {
@@ -84,18 +93,58 @@ func (r *Reader) scan() {
 	for _, p := range r.options.Places {
 		r.watchDir(p.Root)
 		r.scanDir(p, p.Root, &l, func(e fs.DirEntry) {
-			if dir := filepath.Join(p.Root, e.Name()); e.IsDir() && (p.Machine == "" || e.Name() == p.Machine) {
+			if dir := filepath.Join(p.Root, e.Name()); p.reads(e) {
 				r.watchDir(dir)
 				r.scanDir(p, dir, &l, func(fs.DirEntry) {})
 			}
 		})
+		if r.options.Pins != nil {
+			r.scanPins(p, &l)
+		}
 	}
 	r.problems = l.problems
 	r.files = slices.DeleteFunc(r.files, func(f *file) bool {
 		f.gone = !l.files[f]
+		if f.gone && f.pinned && f.f != nil {
+			r.dropped(f)
+		}
 		return r.forget(f)
 	})
 }
+
+// reads reports whether e, in the root of p, is a directory to be read.
+func (p Place) reads(e fs.DirEntry) bool {
+	return e.IsDir() && e.Name() != PinDir && (p.Machine == "" || e.Name() == p.Machine)
+}
+
+// scanPins takes in the files of p that are kept by their pins.
+func (r *Reader) scanPins(p Place, l *listing) {
+	pinRoot := filepath.Join(p.Root, PinDir)
+	r.watchDir(pinRoot)
+	_ = eachPin(p, func(path string, info fs.FileInfo) {
+		r.watchDir(filepath.Dir(path))
+		for f := range l.files {
+			if f.node == inodeOf(info) {
+				f.pin = path
+				return
+			}
+		}
+		if f := r.file(p, path, info, l); f != nil {
+			f.dir = filepath.Join(p.Root, strings.TrimPrefix(filepath.Dir(path), pinRoot))
+			f.delivered = r.deliveredOf(strings.TrimPrefix(f.dir, p.Root))
+			f.pin, f.pinned = path, true
+			l.files[f] = true
+		}
+	})
+}
+
+// dropped gives up f, whose pin was removed because of the quota.
+func (r *Reader) dropped(f *file) {
+	_, _ = f.refresh() // it is complete: count all of it
+	r.lose(f, "pin_quota", errQuota)
+}
+
+var errQuota = errors.New("the quota of pins is used up")
 
 // scanDir takes in the journal files of dir, which belongs to p, and calls other
 // for everything else.
@@ -135,7 +184,7 @@ func (r *Reader) file(p Place, path string, info fs.FileInfo, l *listing) *file 
 		// An open descriptor keeps its inode from being reused, and the name of an
 		// archived file is never used again.
 		if f.node == now.node && (f.f != nil || f.path == path && f.archived()) {
-			f.path = path
+			f.path, f.pinned = path, false
 			return f
 		}
 	}

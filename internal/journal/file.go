@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // stamp is the identity and order of an entry (systemd ENTRY object).
@@ -55,8 +54,10 @@ type file struct {
 	counted uint64 // damage at a lower index was reported before a rewind
 	damaged bool   // damage was logged
 
-	node inode
-	gone bool // no longer in its directory
+	node   inode
+	gone   bool   // no longer in its directory
+	pin    string // path of its pin, if one was seen
+	pinned bool   // found by its pin: journald has removed it
 }
 
 // arrayCursor walks the chain of entry arrays.
@@ -118,14 +119,9 @@ func (j *file) restart() {
 	j.floor, j.span = j.size, firstWindow
 }
 
-// archived reports whether the name says that journald will not write to the
-// file any more: NAME@SEQNUMID-SEQNUM-REALTIME.journal, or NAME@REALTIME-RANDOM.journal~
-// if it was not closed properly, all in hex.
-func (j *file) archived() bool {
-	_, id, found := strings.Cut(filepath.Base(j.path), "@")
-	id, _, _ = strings.Cut(id, ".journal")
-	return found && len(id) >= 33 && strings.Trim(id, "0123456789abcdef-") == ""
-}
+// archived reports whether journald will not write to the file any more: its name
+// says so, or it is removed and only kept by its pin.
+func (j *file) archived() bool { return j.pinned || isArchivedName(filepath.Base(j.path)) }
 
 // drained reports whether every published entry was delivered.
 func (j *file) drained() bool { return j.pending() == 0 }

@@ -16,6 +16,8 @@ func (g Gap) String() string {
 		return "the rest of a journal file is damaged"
 	case "vanished_file":
 		return "journald removed a file before it was read"
+	case "pin_quota":
+		return "the quota of kept journal files was used up"
 	case "missing_entries":
 		return "journald removed entries before they were read"
 	case "unsupported_file":

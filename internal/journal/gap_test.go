@@ -45,7 +45,7 @@ func TestSuppressedMessagesAreCountedOnce(t *testing.T) {
 
 func TestEveryGapSaysWhatItIs(t *testing.T) {
 	seen := map[string]bool{}
-	for _, reason := range []string{"damaged_entry", "damaged_field", "damaged_file", "vanished_file", "missing_entries",
+	for _, reason := range []string{"damaged_entry", "damaged_field", "damaged_file", "vanished_file", "pin_quota", "missing_entries",
 		"unsupported_file", "unreadable_file", "suppressed", "another"} {
 		text := journal.Gap{Reason: reason}.String()
 		if text == "" || seen[text] {

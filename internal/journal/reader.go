@@ -24,6 +24,8 @@ type Options struct {
 	Filter *Filter
 	// Log gets what an operator should know: files that cannot be read, gaps.
 	Log *slog.Logger
+	// Pins, if set, keep files until they are released. For a Source only.
+	Pins *PinOptions
 	// OnGap, if set, is called for entries that exist but cannot be delivered.
 	OnGap func(Gap)
 	// Journalctl is the command that reads files of a format that this package does
@@ -39,7 +41,7 @@ type Gap struct {
 	// Reason is one of "damaged_entry", "damaged_field" (the entry is delivered
 	// without it), "damaged_file", "vanished_file", "unsupported_file" (of an
 	// unknown format, and journalctl cannot read it, or not for now),
-	// "unreadable_file", "missing_entries" (sequence numbers are missing in front
+	// "unreadable_file", "pin_quota" (above the quota of pins), "missing_entries" (sequence numbers are missing in front
 	// of the file: journald removed entries before they were read), "suppressed"
 	// (journald's rate limit left messages of Unit out).
 	Reason string
@@ -530,8 +532,9 @@ func (r *Reader) seek(to func(*file) target) {
 func (r *Reader) Release(p Position) {
 	r.files = slices.DeleteFunc(r.files, func(f *file) bool {
 		confirmed, known := p.Files[f.fileID.String()]
-		if f.f != nil && f.drained() && (f.archived() || f.gone) && known && confirmed == f.last {
+		if f.drained() && (f.archived() || f.gone) && known && confirmed == f.last {
 			f.close()
+			f.unpin()
 		}
 		return r.forget(f)
 	})

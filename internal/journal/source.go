@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"sidecar/internal/record"
@@ -35,6 +36,7 @@ type Start struct {
 type Source struct {
 	o     SourceOptions
 	r     *Reader
+	pins  *pins // nil without; owned by Run
 	entry Entry
 	id    []byte
 
@@ -54,12 +56,16 @@ func NewSource(o SourceOptions) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(o.Options, w)
-	if err != nil {
+	s := &Source{o: o}
+	if o.Pins != nil {
+		s.pins = newPins(*o.Pins, o.Places, o.Log)
+		s.pins.update() // before the reader takes its time
+		w.pins = s.pins.kick
+	}
+	if s.r, err = newReader(o.Options, w); err != nil {
 		w.close()
 		return nil, err
 	}
-	s := &Source{o: o, r: r}
 	if err := s.start(); err != nil {
 		s.Close()
 		return nil, err
@@ -94,6 +100,13 @@ func (s *Source) Name() string { return SourceName }
 func (s *Source) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.r.watch.close() })
 	defer stop()
+	if s.pins != nil {
+		pinning, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.pins.run(pinning) })
+		defer wg.Wait()
+		defer cancel()
+	}
 	return s.r.watch.run()
 }
 

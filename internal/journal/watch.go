@@ -14,9 +14,10 @@ import (
 // watcher turns inotify events of the journal directories into two signals:
 // something was written, and the set of files or directories changed.
 type watcher struct {
-	f         *os.File      // the inotify descriptor, non-blocking, in the runtime's poller
-	structure atomic.Bool   // files came, went or were renamed since the last scan
-	ready     chan struct{} // capacity 1: one pending wake-up is enough
+	f         *os.File        // the inotify descriptor, non-blocking, in the runtime's poller
+	structure atomic.Bool     // files came, went or were renamed since the last scan
+	ready     chan struct{}   // capacity 1: one pending wake-up is enough
+	pins      chan<- struct{} // capacity 1, or nil: wants to know the same as structure
 }
 
 const (
@@ -83,15 +84,19 @@ func (w *watcher) note(b []byte) {
 		mask, size := le32(b[4:]), int(le32(b[12:]))
 		if mask&^(unix.IN_MODIFY) != 0 { // also IN_Q_OVERFLOW: look at everything
 			w.structure.Store(true)
+			signal(w.pins)
 		}
 		b = b[min(len(b), unix.SizeofInotifyEvent+size):]
 	}
 	w.wake()
 }
 
-func (w *watcher) wake() {
+func (w *watcher) wake() { signal(w.ready) }
+
+// signal sends to c if that does not wait. Nobody listens to nil.
+func signal(c chan<- struct{}) {
 	select {
-	case w.ready <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
