@@ -9,6 +9,7 @@ package gelf
 import (
 	"bytes"
 	"strconv"
+	"unicode"
 
 	"sidecar/internal/record"
 )
@@ -124,13 +125,16 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 func appendHost(dst, host []byte, o *Options) []byte {
 	const maxHostBytes = 255
 	// Graylog refuses a message whose host is blank.
-	if host = bytes.TrimSpace(host); len(host) == 0 {
-		if host = bytes.TrimSpace([]byte(o.Host)); len(host) == 0 {
+	if host = bytes.TrimFunc(host, blank); len(host) == 0 {
+		if host = bytes.TrimFunc([]byte(o.Host), blank); len(host) == 0 {
 			return append(dst, `"unknown"`...)
 		}
 	}
 	return appendText(dst, cutText(host, maxHostBytes))
 }
+
+// blank reports whether Graylog counts a character as none at an end of a text.
+func blank(r rune) bool { return r <= ' ' || unicode.IsSpace(r) }
 
 // appendTimestamp appends a time as seconds with at most 3 decimals; Graylog
 // keeps no more (Graylog rule R4). The rest of the millisecond is cut off, so that

@@ -81,6 +81,15 @@ func TestTimestampDecimals(t *testing.T) {
 	}
 }
 
+func TestBlankHost(t *testing.T) {
+	for host, want := range map[string]string{"": "web-01", " \t": "web-01", "\x1c\u2003": "web-01", "\x01db-01 ": "db-01", strings.Repeat("\x9f", 300): strings.Repeat("\ufffd", 252)} {
+		r := record.Record{Host: []byte(host), Short: text("m")}
+		if got := decode(t, Append(nil, &r, &Options{Host: "web-01"}))["host"]; got != want {
+			t.Errorf("%q: %q, want %q", host, got, want)
+		}
+	}
+}
+
 func TestTimestampOfZeroMilliseconds(t *testing.T) {
 	for usec, want := range map[int64]any{0: nil, 999: nil, 1000: 0.001} {
 		r := record.Record{TimeUsec: usec, Short: text("m")}

@@ -82,7 +82,7 @@ func cutText(text []byte, n int) []byte {
 	if len(text) <= n {
 		return text
 	}
-	for n > 0 && !utf8.RuneStart(text[n]) {
+	for back := 1; back < utf8.UTFMax && n > 0 && !utf8.RuneStart(text[n]); back++ {
 		n--
 	}
 	return text[:n]
