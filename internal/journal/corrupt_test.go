@@ -457,33 +457,3 @@ func TestValuesUpToTheLimitOfAnEntry(t *testing.T) {
 	}
 	g.want(t, "damaged_field", 0, 3)
 }
-
-func FuzzReader(f *testing.F) {
-	for _, compact := range []bool{false, true} {
-		w := newTiny(1, compact).fill("a", 6)
-		f.Add(w.b)
-		f.Add(w.b[:len(w.b)/2])
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		dir := t.TempDir()
-		writeFile(t, filepath.Join(dir, "x.journal"), b)
-		readDamaged(t, dir)
-	})
-}
-
-func FuzzParseCursor(f *testing.F) {
-	f.Add("s=" + boot1 + ";i=1f;b=" + boot2 + ";m=a;t=64c0;x=ff")
-	f.Add("s=;i=0")
-	f.Fuzz(func(t *testing.T, s string) {
-		c, err := journal.ParseCursor(s)
-		if err != nil {
-			if !c.IsZero() {
-				t.Errorf("%+v with %v", c, err)
-			}
-			return
-		}
-		if again, err := journal.ParseCursor(c.String()); err != nil || again != c {
-			t.Errorf("%+v is written %q and read as %+v, %v", c, c, again, err)
-		}
-	})
-}

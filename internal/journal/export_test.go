@@ -3,6 +3,7 @@ package journal
 import (
 	"bufio"
 	"io"
+	"testing"
 	"time"
 )
 
@@ -65,4 +66,19 @@ func ReadExport(b io.Reader, visit func(c Cursor, fields []Field, damaged int)) 
 		}
 		visit(e.cursor, e.fields, e.damaged)
 	}
+}
+
+// ParseHeader returns the file ID and the size of a header.
+func ParseHeader(b []byte) (ID, uint64, error) {
+	h, err := parseHeader(b, 0)
+	return h.fileID, h.size, err
+}
+
+// Decompressor returns what appends the payload of a DATA object with flags to dst.
+func Decompressor(tb testing.TB) func(dst []byte, flags byte, b []byte) ([]byte, error) {
+	v, err := newValues(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v.appendPayload
 }
