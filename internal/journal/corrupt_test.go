@@ -214,51 +214,94 @@ func TestSurvivesRandomDamage(t *testing.T) {
 	}
 }
 
-// TestYieldsMoreThanJournalctl damages real files, all variants of compression,
-// and compares what is left with what journalctl finds.
-func TestYieldsMoreThanJournalctl(t *testing.T) {
+// yield damages the one file of dir, and returns how many entries are left for
+// this package and for journalctl. The file is restored.
+func yield(t *testing.T, dir string, m *mutation, damage func()) (ours, theirs int) {
+	t.Helper()
+	damage()
+	defer m.restore()
+	ours = readDamaged(t, dir)
+	out, _ := journaltest.TryExport(t, m.f.Name())
+	// It shows entries without fields, which count as missing here.
 	withoutFields := regexp.MustCompile(`_BOOT_ID=[0-9a-f]{32}\n\n`)
-	for v, n := range map[journaltest.Variant]int{journaltest.Variants()[0]: 300, journaltest.Variants()[6]: 300, journaltest.Variants()[7]: 20} {
+	return ours, bytes.Count(out, []byte("__CURSOR=")) - len(withoutFields.FindAll(out, -1))
+}
+
+// makeDamageable makes a journal file of n entries in dir.
+func makeDamageable(t *testing.T, dir string, v journaltest.Variant, n int) *mutation {
+	t.Helper()
+	path := filepath.Join(dir, "x.journal")
+	journaltest.Write(t, path, v, exportText(n, 9, baseUsec, 1000))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return &mutation{f: f, t: t, size: usedBytes(t, path)}
+}
+
+// TestYieldsMoreThanJournalctl damages real files in every way, for all kinds of
+// compression, and compares what is left with what journalctl finds.
+func TestYieldsMoreThanJournalctl(t *testing.T) {
+	for v, n := range map[journaltest.Variant]int{
+		journaltest.Variants()[0]: 3000, journaltest.Variants()[1]: 3000, journaltest.Variants()[6]: 300, journaltest.Variants()[7]: 20,
+	} {
 		t.Run(v.Name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, "x.journal")
-			journaltest.Write(t, path, v, exportText(n, 9, baseUsec, 1000))
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			used := usedBytes(t, path)
-			m := &mutation{f: f, t: t, size: used}
+			m := makeDamageable(t, dir, v, n)
+			used, from := m.size, behindTables(t, m.f.Name())
 			rnd := rand.New(rand.NewPCG(5, 6))
 			for _, c := range []struct {
 				name   string
 				damage func()
 			}{
-				{"10 bytes", func() { flip(m, rnd, 10) }},
-				{"300 bytes", func() { flip(m, rnd, 300) }},
-				{"5000 bytes", func() { flip(m, rnd, 5000) }},
-				{"cut at 60%", func() { m.cut(used * 6 / 10) }},
-				{"20 zero pages", func() { zeroPages(m, rnd, 20) }},
+				{"nothing", func() {}},
+				{"10 bytes", func() { flip(m, rnd, from, 10) }},
+				{"100 bytes", func() { flip(m, rnd, from, 100) }},
+				{"1000 bytes", func() { flip(m, rnd, from, 1000) }},
+				{"5000 bytes", func() { flip(m, rnd, from, 5000) }},
+				{"cut at 60%", func() { m.cut(from + (used-from)*6/10) }},
+				{"second half zero", func() { m.write(from+(used-from)/2, make([]byte, (used-from)/2)) }},
+				{"20 zero pages", func() { zeroPages(m, rnd, from, 20) }},
+				{"hash tables zero", func() { m.write(264, make([]byte, from-264)) }},
 				{"state byte", func() { m.write(16, []byte{77}) }},
 				{"arena size", func() { m.write(96, []byte{1, 2, 3, 4, 5, 6, 7, 8}) }},
 			} {
-				c.damage()
-				got := readDamaged(t, dir)
-				out, err := journaltest.TryExport(t, path)
-				// It shows entries without fields, which count as missing here.
-				theirs := bytes.Count(out, []byte("__CURSOR=")) - len(withoutFields.FindAll(out, -1))
-				t.Logf("%s: %d entries, journalctl %d, %v", c.name, got, theirs, err)
-				if got < theirs {
-					t.Errorf("%s: %d entries, journalctl finds %d", c.name, got, theirs)
+				ours, theirs := yield(t, dir, m, c.damage)
+				t.Logf("%-16s of %d entries: %4d, journalctl %4d", c.name, n, ours, theirs)
+				if ours < theirs {
+					t.Errorf("%s: %d entries, journalctl finds %d", c.name, ours, theirs)
 				}
-				m.restore()
-				m.size = used
 			}
 			if got := readDamaged(t, dir); got != n {
 				t.Errorf("restored: %d entries", got)
 			}
 		})
+	}
+}
+
+// TestYieldsMoreThanJournalctlWithADamagedHeader inverts each byte of a header.
+func TestYieldsMoreThanJournalctlWithADamagedHeader(t *testing.T) {
+	dir := t.TempDir()
+	m := makeDamageable(t, dir, journaltest.Default(), 30)
+	const header = 264
+	harmless := 0
+	for at := range int64(header) {
+		var b [1]byte
+		if _, err := m.f.ReadAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := yield(t, dir, m, func() { m.write(at, []byte{^b[0]}) })
+		if ours < theirs {
+			t.Errorf("byte %d: %d entries, journalctl finds %d", at, ours, theirs)
+		}
+		if ours == 30 {
+			harmless++
+		}
+	}
+	// What is needed: signature, flags, file_id, header_size, n_entries, entry_array_offset.
+	if harmless < header-8-4-8-8-8 {
+		t.Errorf("only %d bytes do not matter", harmless)
 	}
 }
 
@@ -273,17 +316,28 @@ func usedBytes(t *testing.T, path string) int64 {
 	return int64(tail + binary.LittleEndian.Uint64(b[tail+8:]))
 }
 
-// flip damages n bytes behind the hash tables, which are not read.
-func flip(m *mutation, rnd *rand.Rand, n int) {
+// behindTables is where the objects behind the hash tables begin, which are not
+// read.
+func behindTables(t *testing.T, path string) int64 {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) + binary.LittleEndian.Uint64(b[at+8:]) }
+	return int64(max(end(104), end(120)))
+}
+
+// flip gives n bytes behind from any value.
+func flip(m *mutation, rnd *rand.Rand, from int64, n int) {
 	for range n {
-		off := m.size/2 + rnd.Int64N(m.size/2)
-		m.write(off, []byte{byte(rnd.Uint32())})
+		m.write(from+rnd.Int64N(m.size-from), []byte{byte(rnd.Uint32())})
 	}
 }
 
-func zeroPages(m *mutation, rnd *rand.Rand, n int) {
+func zeroPages(m *mutation, rnd *rand.Rand, from int64, n int) {
 	for range n {
-		m.write((m.size/2+rnd.Int64N(m.size/2))&^4095, make([]byte, 4096))
+		m.write((from+rnd.Int64N(m.size-from))&^4095, make([]byte, 4096))
 	}
 }
 
@@ -456,4 +510,47 @@ func TestValuesUpToTheLimitOfAnEntry(t *testing.T) {
 		}
 	}
 	g.want(t, "damaged_field", 0, 3)
+}
+
+// TestHugeValuesCostTheirMemoryOnce reads entries that are as large as may be in
+// turn with small ones: no more than one of them is held, and none for long.
+func TestHugeValuesCostTheirMemoryOnce(t *testing.T) {
+	huge := make([]byte, journal.MaxEntryBytes)
+	copy(huge, "MESSAGE=")
+	w := newTiny(1, true)
+	for flag, pack := range packers(t) {
+		if flag == xzObject {
+			continue // slow to make
+		}
+		for i := range 2 {
+			huge[len(huge)-1] = byte(i) // another value
+			packed := pack(string(huge))
+			w.add(uint64(w.n()), packed)
+			w.b[w.data[packed]+1] = flag
+			w.add(uint64(w.n()), "MESSAGE=small")
+		}
+	}
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "x.journal"), w.b)
+	heldBytes := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	r := openDir(t, dir, nil)
+	before := heldBytes()
+	var e journal.Entry
+	for i := 0; r.Next(&e); i++ {
+		limit := int64(2 << 20)
+		if i%2 == 0 {
+			limit += journal.MaxEntryBytes * 5 / 4 // append rounds up
+		}
+		if held := heldBytes() - before; e.Damaged > 0 || held > limit {
+			t.Errorf("entry %d of %d bytes: %d bytes held", i, len(e.Known(journal.Message)), held)
+		}
+	}
+	if e.Seqnum != 8 {
+		t.Errorf("entry %d is the last", e.Seqnum)
+	}
 }

@@ -117,8 +117,7 @@ type key struct {
 }
 
 func newValues(filter *Filter) (*values, error) {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(maxEntryBytes))
+	d, err := newDecoder()
 	if err != nil {
 		return nil, err
 	}
@@ -134,10 +133,19 @@ func newValues(filter *Filter) (*values, error) {
 	return &values{slots: make([]cacheSlot, 1<<cacheBits), names: names, zstd: d}, nil
 }
 
+func newDecoder() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(maxEntryBytes))
+}
+
 // begin starts a new entry: what was returned for the last one may be overwritten.
 func (v *values) begin() {
-	if cap(v.scratch) > 1<<20 {
-		v.scratch = nil // one huge value should not cost its memory for ever
+	if cap(v.scratch) > 1<<20 { // one huge value should not cost its memory for ever
+		v.scratch = nil
+		if d, err := newDecoder(); err == nil { // the old one refers to what it decoded last
+			v.zstd.Close()
+			v.zstd = d
+		}
 	}
 	v.scratch, v.full = v.scratch[:0], false
 }
