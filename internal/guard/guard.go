@@ -110,10 +110,16 @@ type Guard struct {
 	unlearned  *field // stands for all names that cannot be learned
 	learned    int    // of fields, those that are not shared
 	saved      int    // of learned, as of the last call of Saved
-	memo       record.NameMemo[*field]
+	memo       record.NameMemo[memo]
 	tmp        []byte // scratch space of one step
 
 	names, diverted, quoted, unlearnedCount atomic.Uint64
+}
+
+// memo is what the guard remembers by a name's address.
+type memo struct {
+	field *field
+	fits  record.LastValue // as the field's kind wants it
 }
 
 // field is what is known of a name.
@@ -187,11 +193,14 @@ func (g *Guard) Apply(r *record.Record) {
 	}
 	for i := range r.Fields {
 		v := &r.Fields[i].Value
-		memo, _ := g.memo.At(r.Fields[i].Name)
-		if *memo == nil || *memo == g.unlearned { // whose values are counted one by one
-			*memo = g.field(r.Fields[i].Name, v)
+		m, _ := g.memo.At(r.Fields[i].Name)
+		if m.field == nil || m.field == g.unlearned { // whose values are counted one by one
+			*m = memo{field: g.field(r.Fields[i].Name, v)}
 		}
-		f := *memo
+		if m.fits.Is(v) {
+			continue
+		}
+		f := m.field
 		if f.kind == String && v.Kind == record.Number {
 			// Where a number comes first in a new index, all text after it is lost.
 			v.Kind = record.Text
@@ -199,6 +208,7 @@ func (g *Guard) Apply(r *record.Record) {
 		}
 		s := shapeOf(*v)
 		if f.kind.holds(s) {
+			m.fits.Set(v)
 			continue
 		}
 		g.report(f, s)

@@ -53,3 +53,23 @@ func (m *NameMemo[T]) At(n *Name) (value *T, known bool) {
 	s.name, s.value = n, zero
 	return &s.value, false
 }
+
+// LastValue remembers the last value of a field that was found to be as it should:
+// two of three fields have the value that they had in the message before. It
+// remembers short Quoted values only. The zero value is ready to use.
+type LastValue struct {
+	len   uint8
+	token [47]byte
+}
+
+// Is reports whether v is the value that was remembered.
+func (l *LastValue) Is(v *Value) bool {
+	return v.Kind == Quoted && string(v.Bytes) == string(l.token[:l.len])
+}
+
+// Set remembers v, if it can.
+func (l *LastValue) Set(v *Value) {
+	if v.Kind == Quoted && len(v.Bytes) <= len(l.token) {
+		l.len = uint8(copy(l.token[:], v.Bytes))
+	}
+}

@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -37,6 +38,28 @@ func TestNameMemo(t *testing.T) {
 		*v = i
 		if v, known := m.At(n); !known || *v != i {
 			t.Fatalf("%s: %d %v", n, *v, known)
+		}
+	}
+}
+
+func TestLastValue(t *testing.T) {
+	var l LastValue
+	value := func(kind Kind, s string) *Value { return &Value{Kind: kind, Bytes: []byte(s)} }
+	long := `"` + strings.Repeat("x", 45) + `"`
+	for _, v := range []*Value{value(Quoted, `"a"`), value(Quoted, `"b"`), value(Quoted, long)} {
+		if l.Is(v) {
+			t.Errorf("%s is known before it was set", v.Bytes)
+		}
+		if l.Set(v); !l.Is(v) {
+			t.Errorf("%s is not remembered", v.Bytes)
+		}
+	}
+	if l.Is(value(Text, long)) {
+		t.Error("a text is taken for the JSON string of the same bytes")
+	}
+	for _, v := range []*Value{value(Quoted, `"`+long), value(Text, "t"), value(Number, "7")} {
+		if l.Set(v); l.Is(v) || !l.Is(value(Quoted, long)) {
+			t.Errorf("%s was remembered", v.Bytes)
 		}
 	}
 }

@@ -177,13 +177,13 @@ func (r *Redactor) Apply(rec *record.Record) {
 		switch {
 		case known.kind != ordinary && known.kind.ofField():
 			r.named(rec, f, known.kind)
-		case f.Value.Kind == record.Number || known.isClean(&f.Value):
+		case f.Value.Kind == record.Number || known.clean.Is(&f.Value):
 		default:
 			before := len(f.Value.Bytes)
 			if r.redact(rec, &f.Value) {
 				limit(rec, &f.Value, max(before, maxFieldBytes))
 			} else {
-				known.clean(&f.Value)
+				known.clean.Set(&f.Value)
 			}
 		}
 	}
@@ -197,23 +197,8 @@ func (r *Redactor) Apply(rec *record.Record) {
 
 // field is what is known of a field by its name.
 type field struct {
-	kind kind
-	// last is the last value without a secret, if it is short: many fields have the
-	// same one again and again.
-	len  uint8
-	last [46]byte
-}
-
-// isClean reports whether v is the last value without a secret.
-func (f *field) isClean(v *record.Value) bool {
-	return v.Kind == record.Quoted && string(v.Bytes) == string(f.last[:f.len])
-}
-
-// clean notes that v has no secret.
-func (f *field) clean(v *record.Value) {
-	if v.Kind == record.Quoted && len(v.Bytes) <= len(f.last) {
-		f.len = uint8(copy(f.last[:], v.Bytes))
-	}
+	kind  kind
+	clean record.LastValue // without a secret
 }
 
 // AppendText appends text to dst, its secrets replaced by Mask, and returns dst.
