@@ -168,7 +168,7 @@ func readFluentBit(path string) ([]Checkpoint, error) {
 	}
 	last := ""
 	err = db.table("in_systemd_cursor", func(row []value) {
-		if len(row) > 0 {
+		if last = ""; len(row) > 0 {
 			last = row[0].text
 		}
 	})

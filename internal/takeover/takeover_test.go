@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,10 +136,11 @@ func TestFilebeat(t *testing.T) {
 		{map[string]string{"4.json": snapshot(position(at(7))), "10.json": snapshot(position(at(8))), "log.json": set(11, key, position(at(9)))}, []string{want + at(9)}},
 		// What is in the snapshot already, and what does not follow on it, does not count.
 		{map[string]string{"4.json": snapshot(position(at(7))), "log.json": set(3, key, position(at(5))) + set(4, key, position(at(6)))}, []string{want + at(7)}},
+		{map[string]string{"4.json": snapshot(position(at(7))), "log.json": set(4, key, position(at(6))) + set(5, key, position(at(9)))}, []string{want + at(9)}},
 		{map[string]string{"4.json": snapshot(position(at(7))), "log.json": set(6, key, position(at(9)))}, []string{want + at(7)}},
 		{map[string]string{"log.json": set(1, key, position(at(7))) + set(2, key, position(at(9)))[:60]}, []string{want + at(7)}},
 		// Several inputs, those of other types, removed ones.
-		{map[string]string{"log.json": set(1, key, position(at(9))) + set(2, "journald::/x.journal", position(at(7))) + set(3, "winlog::a", other)}, []string{"/x.journal|" + at(7), want + at(9)}},
+		{map[string]string{"log.json": set(1, key, position(at(9))) + set(2, "journald::/x.journal", position(at(7))) + set(3, "winlog::a", position(at(1)))}, []string{"/x.journal|" + at(7), want + at(9)}},
 		{map[string]string{"log.json": set(1, key, position(at(9))) + set(2, "journald::a", position(at(7))) + remove(3, "journald::a")}, []string{want + at(9)}},
 		{map[string]string{"log.json": set(1, key, position(at(9))) + set(2, "journald::new", position("")) + set(3, "journald::x", other)}, []string{want + at(9)}},
 		// As doc.go of the package has it, and one without the times.
@@ -189,19 +191,82 @@ func sqlite(t *testing.T, statements ...string) string {
 func TestFluentBit(t *testing.T) {
 	first, moved := fmt.Sprintf(insertCursor, at(1), 1790000000), fmt.Sprintf(updateCursor, at(7), 1790000001)
 	for name, statements := range map[string][]string{
-		"new":           {createCursor, fmt.Sprintf(insertCursor, at(7), 1790000000)},
-		"moved":         {createCursor, first, moved},
-		"small pages":   {"PRAGMA page_size=512;", createCursor, first, moved},
-		"large pages":   {"PRAGMA page_size=65536;", createCursor, first, moved},
-		"synchronous":   {"PRAGMA synchronous=2;", "PRAGMA journal_mode=WAL;", createCursor, first, moved},
-		"duplicates":    {createCursor, first, fmt.Sprintf(insertCursor, at(2), 1), fmt.Sprintf(insertCursor, at(7), 0)},
-		"many rows":     {"PRAGMA page_size=512;", createCursor, many(300), fmt.Sprintf(insertCursor, at(7), 0)},
-		"removed again": {"PRAGMA page_size=512;", createCursor, many(300), fmt.Sprintf(insertCursor, at(7), 0), "DELETE FROM in_systemd_cursor WHERE ROWID < (SELECT MAX(ROWID) FROM in_systemd_cursor);"},
+		"new":                    {createCursor, fmt.Sprintf(insertCursor, at(7), 1790000000)},
+		"moved":                  {createCursor, first, moved},
+		"small pages":            {"PRAGMA page_size=512;", createCursor, first, moved},
+		"large pages":            {"PRAGMA page_size=65536;", createCursor, first, moved},
+		"synchronous":            {"PRAGMA synchronous=2;", "PRAGMA journal_mode=WAL;", createCursor, first, moved},
+		"duplicates":             {createCursor, first, fmt.Sprintf(insertCursor, at(2), 1), fmt.Sprintf(insertCursor, at(7), 0)},
+		"a row ID of nine bytes": {createCursor, strings.Replace(strings.Replace(fmt.Sprintf(insertCursor, at(7), 0), "(cursor", "(rowid, cursor", 1), "('", "(-5, '", 1)},
+		"many rows":              {"PRAGMA page_size=512;", createCursor, many(300), fmt.Sprintf(insertCursor, at(7), 0)},
+		"removed again":          {"PRAGMA page_size=512;", createCursor, many(300), fmt.Sprintf(insertCursor, at(7), 0), "DELETE FROM in_systemd_cursor WHERE ROWID < (SELECT MAX(ROWID) FROM in_systemd_cursor);"},
 		"tables of other inputs": {"PRAGMA page_size=512;", "CREATE TABLE in_tail_files (id INTEGER PRIMARY KEY, name TEXT NOT NULL, offset INTEGER, inode INTEGER, created INTEGER, rotated INTEGER DEFAULT 0);",
 			others(40), "CREATE INDEX i ON in_tail_files (name);", createCursor, first, moved},
 		"a long schema": {"PRAGMA page_size=512;", strings.Replace(createCursor, "updated", strings.Repeat("/* x */ ", 100)+"updated", 1), first, moved},
 	} {
 		t.Run(name, func(t *testing.T) { ok(t, "fluent-bit", sqlite(t, statements...), "|"+at(7)) })
+	}
+}
+
+// Of a row that goes on on other pages, a text that is cut off is no text.
+func TestOverflow(t *testing.T) {
+	whole, cut := 0, 0
+	for length := 1000; length < 1508; length += 50 {
+		path := sqlite(t, "PRAGMA page_size=512;", "CREATE TABLE in_systemd_cursor (cursor TEXT, updated INTEGER, note TEXT);", fmt.Sprintf(insertCursor, at(1), 0),
+			fmt.Sprintf("INSERT INTO in_systemd_cursor VALUES ('%s', 0, '%s');", at(7), strings.Repeat("x", length)))
+		found, err := Read("fluent-bit", path)
+		switch {
+		case err == nil && found[0].Cursor.String() == at(7):
+			whole++
+		case err != nil && strings.HasSuffix(err.Error(), nothing):
+			cut++
+		default:
+			t.Errorf("a note of %d bytes: %v, %v", length, found, err)
+		}
+	}
+	if whole == 0 || cut == 0 {
+		t.Errorf("%d rows are whole, %d are cut: the test shows nothing", whole, cut)
+	}
+}
+
+func TestColumns(t *testing.T) {
+	path := sqlite(t, "CREATE TABLE x (a, b, c, d, e, f, g, h, i, j, k, l, m, n);",
+		"INSERT INTO x VALUES (0, 1, -1, 127, 128, -32768, 8388607, 2147483648, 1099511627776, -1152921504606846976, 0.5, NULL, x'00ff', 'end');")
+	want := []value{{}, {number: 1}, {number: -1}, {number: 127}, {number: 128}, {number: -32768}, {number: 8388607}, {number: 2147483648},
+		{number: 1099511627776}, {number: -1152921504606846976}, {}, {}, {text: "\x00\xff"}, {text: "end"}}
+	db, err := openDatabase(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	err = db.table("x", func(got []value) {
+		rows++
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+	if err != nil || rows != 1 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}
+
+// The rows of a tree of several levels come in their order.
+func TestRowOrder(t *testing.T) {
+	path := sqlite(t, "PRAGMA page_size=512;", "CREATE TABLE x (n, filler);",
+		"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 5000) INSERT INTO x SELECT n, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' FROM c;")
+	db, err := openDatabase(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := int64(1)
+	err = db.table("x", func(row []value) {
+		if row[0].number != next {
+			t.Fatalf("row %d, want %d", row[0].number, next)
+		}
+		next++
+	})
+	if err != nil || next != 5001 {
+		t.Errorf("%v, next row %d", err, next)
 	}
 }
 
@@ -246,7 +311,7 @@ func TestFluentBitRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	const page = 512
-	b[page], b[page+8], b[page+9], b[page+10], b[page+11] = 5, 0, 0, 0, 2
+	copy(b[page:], []byte{5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}) // no child but the last, which is this page
 	bad(t, "fluent-bit", file(t, string(b)), errNotDatabase.Error())
 }
 
