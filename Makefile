@@ -42,7 +42,7 @@ demo: setup build
 
 bench: build
 	@cd test/jsonscan && $(GO) test ./...
-	@$(GO) run ./test/bench
+	@$(GO) run $(TAGS) ./test/bench
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \

@@ -30,7 +30,15 @@ func main() {
 	entries := flag.Int("n", 1_000_000, "journal `entries`; 0 leaves the journal out")
 	rounds := flag.Int("rounds", 3, "interleaved rounds")
 	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
+	reader := flag.String("read", "", "only read the journal of the directory that is the argument, with this `reader`")
 	flag.Parse()
+	if *reader != "" {
+		if err := read(*reader, flag.Arg(0)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*entries, *rounds, *lines); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -55,8 +63,10 @@ func run(entries, rounds int, linesPath string) error {
 			return err
 		}
 		fmt.Printf("\n%d entries of 22 fields, journal of %d MB\n\n", entries, size>>20)
-		if err := benchJournal(dir, entries, rounds); err != nil {
-			return err
+		for _, contenders := range [][]contender{shippers(dir, entries), journalReaders(dir, entries)} {
+			if err := compare(contenders, entries, rounds); err != nil {
+				return err
+			}
 		}
 	}
 	return benchCode(dir)
@@ -151,20 +161,30 @@ type sample struct {
 	rss       int64 // peak, bytes
 }
 
-func benchJournal(dir string, entries, rounds int) error {
-	type contender struct {
-		name string
-		run  func() (sample, error)
-	}
-	contenders := []contender{
+// contender is one program of a table. run runs it once.
+type contender struct {
+	name string
+	run  func() (sample, error)
+}
+
+// shippers send the journal away, or at least print it.
+func shippers(dir string, entries int) []contender {
+	return []contender{
 		{"logship: journal -> GELF TCP, confirmed", func() (sample, error) { return runLogship(dir, entries) }},
-		{"journalctl -o export > /dev/null", func() (sample, error) {
-			return runCommand(exec.Command("journalctl", "-D", filepath.Join(dir, "journal"), "-o", "export", "--all", "--no-pager"))
-		}},
-		{"journalctl -o json > /dev/null", func() (sample, error) {
-			return runCommand(exec.Command("journalctl", "-D", filepath.Join(dir, "journal"), "-o", "json", "--all", "--no-pager"))
-		}},
+		journalctl(dir, "export"),
+		journalctl(dir, "json"),
 	}
+}
+
+func journalctl(dir, format string) contender {
+	return contender{"journalctl -o " + format + " > /dev/null", func() (sample, error) {
+		return runCommand(exec.Command("journalctl", "-D", filepath.Join(dir, "journal"), "-o", format, "--all", "--no-pager"))
+	}}
+}
+
+// compare runs the contenders in turns and prints a table with ratios to the
+// first one.
+func compare(contenders []contender, entries, rounds int) error {
 	samples := make([][]sample, len(contenders))
 	for round := range rounds {
 		for i, c := range contenders {
@@ -184,6 +204,7 @@ func benchJournal(dir string, entries, rounds int) error {
 		rss := medianOf(samples[i], func(s sample) float64 { return float64(s.rss) })
 		fmt.Printf("| %s | %.2f | %.1f | %.0fk | %.0f MB |\n", c.name, cpu*1e6/float64(entries), cpu/base, float64(entries)/wall/1e3, rss/(1<<20))
 	}
+	fmt.Println()
 	return nil
 }
 

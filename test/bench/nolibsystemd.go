@@ -1,0 +1,6 @@
+//go:build !sdjournal
+
+package main
+
+// libsystemdReaders returns none: they need cgo and the tag sdjournal.
+func libsystemdReaders() []reader { return nil }
