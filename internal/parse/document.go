@@ -134,6 +134,10 @@ func topKey(key []byte) (slot, holder) {
 		return slotT, inPlain
 	case "err", "error":
 		return slotErr, inError
+	case "error.message":
+		return slotErrMessage, inPlain
+	case "stack_trace", "error.stack_trace":
+		return slotErrStack, inPlain
 	case "metadata", "meta":
 		return slotNone, inMeta
 	case "log":

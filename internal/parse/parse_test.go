@@ -74,6 +74,8 @@ func TestMapping(t *testing.T) {
 	eq(`_jsonrc:{"message":null,"error":"e"}`, `{"short_message":"e","_error":"e"}`)
 	eq(`_jsonrc:{"err":{"message":"e","stack":"Error: e\n at"}}`, `{"short_message":"e","full_message":"Error: e\n at","_err_message":"e","_err_stack":null}`)
 	eq(`_jsonrc:{"error":{"stack":"E\n at"},"stack":"S\n at"}`, `{"short_message":"S","full_message":"S\n at","_error_stack":"E\n at"}`)
+	eq(`_jsonrc:{"error.message":"e","error.stack_trace":"E: e\n at"}`, `{"short_message":"e","full_message":"E: e\n at","_error_message":"e","_error_stack_trace":null}`)
+	eq(`_jsonrc:{"message":"m","stack_trace":"E: e\n at"}`, `{"short_message":"m","full_message":"E: e\n at","_stack_trace":null}`)
 	eq(`_jsonrc:{"stack":["A","  at b"],"message":"m"}`, `{"short_message":"m","full_message":"A\n  at b"}`)
 	eq(`_jsonrc:{"stack":[null],"message":"m"}`, `{"full_message":null,"_stack":null}`)
 	eq(`_jsonrc:{"stack":[1],"message":"m"}`, `{"full_message":null,"_stack":"[1]"}`)
