@@ -11,6 +11,13 @@
 // truncates and punches holes into files that it rotates or vacuums, which turns
 // an access to a mapping into SIGBUS, but a pread into a short read.
 //
+// A file with incompatible flags that are not known here is read through
+// `journalctl -o export --all`, a child process that gets the open file
+// (fallback.go). Positions, order and the counting of damage are as for others,
+// at some twenty times the CPU time; while following, its entries may come up to
+// a quarter of a second after later ones of other files. Of its header only
+// file_id is used, and seqnum_id as a hint.
+//
 // What is trusted: the published number of entries in the header (n_entries),
 // which journald increases after everything that it counts is in place; and,
 // each after a check of its own, the chain of entry arrays, ENTRY and DATA

@@ -223,6 +223,13 @@ func TestFallbackFollowsThroughARotation(t *testing.T) {
 	}
 }
 
+func TestFallbackFollowsAWriterThroughRotations(t *testing.T) {
+	followThroughRotations(t, func(t *testing.T, dir string) *follower {
+		writeFile(t, filepath.Join(dir, "other.journal"), newTiny(9, false).b)
+		return followAvoiding(t, dir, "")
+	})
+}
+
 // script makes a command that runs sh code, in which $real is journalctl.
 func script(t *testing.T, code string) string {
 	t.Helper()

@@ -129,12 +129,17 @@ func (f *follower) nothing() {
 }
 
 func TestFollowsAWriterThroughRotations(t *testing.T) {
+	followThroughRotations(t, followWhenThere)
+}
+
+func followThroughRotations(t *testing.T, follow func(*testing.T, string) *follower) {
+	t.Helper()
 	dir := t.TempDir()
 	const files, each = 4, 700
 	live := filepath.Join(dir, "system.journal")
 	w := journaltest.Start(t, live, journaltest.Default())
 	w.Write(exportText(1, 100, baseUsec, 0))
-	f := followWhenThere(t, dir)
+	f := follow(t, dir)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
