@@ -38,6 +38,7 @@ type Config struct {
 			Priority     string   `toml:"priority"`
 			Matches      []string `toml:"matches"`
 			ExcludeUnits []string `toml:"exclude_units"`
+			Namespaces   []string `toml:"namespaces"`
 			Directory    string   `toml:"directory"`
 			Start        string   `toml:"start"`
 			Pins         struct {

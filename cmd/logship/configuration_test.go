@@ -263,6 +263,8 @@ func TestRanges(t *testing.T) {
 		{"log.level", []string{"debug", "error"}, []string{"", "trace"}},
 		{"log.format", []string{"auto", "journal", "text"}, []string{"", "json"}},
 		{"parse.timezone", []string{"UTC", "Local", "Europe/Warsaw"}, []string{"CEST2", "../UTC"}},
+		{"input.journald.namespaces", []string{"[]", `["*", "web", "w[a-c]?"]`}, []string{`["["]`, `[""]`, `["a.b"]`, `["a/b"]`}},
+		{"input.journald.pins.quota", []string{"0", "10737418240"}, []string{"-1", `"much"`}},
 		{"input.journald.exclude_units", []string{"[]", `["a*", "b?", "[c-d]"]`}, []string{`["["]`, `[""]`, `["a b"]`}},
 		{"input.journald.units", []string{"[]", `["a", "b@*"]`}, []string{`["["]`, `["/"]`}},
 		{"input.journald.user_units", []string{`["a.timer"]`}, []string{`["a["]`}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -36,6 +37,11 @@ func (c *Config) checkJournald(e *settings.Effective) (errs []error) {
 	}
 	if _, err := c.filter("x.service"); err != nil && errs == nil {
 		errs = append(errs, e.Errorf("input.journald.matches", "%v", err)) // too many of all kinds together
+	}
+	for _, pattern := range j.Namespaces {
+		if _, err := path.Match(pattern, ""); err != nil || strings.ContainsAny(pattern, "./") || pattern == "" {
+			errs = append(errs, e.Errorf("input.journald.namespaces", "%q is not the name of a namespace, or a pattern for it: * ? and [a-z] are wildcards", pattern))
+		}
 	}
 	if _, err := c.start(time.Now()); err != nil {
 		errs = append(errs, e.Errorf("input.journald.start", "%v", err))

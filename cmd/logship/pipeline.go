@@ -132,6 +132,9 @@ func (c *Config) places() ([]journal.Place, error) {
 		if err != nil {
 			return nil, withCode(exitNoJournal, err)
 		}
+		for i := range places {
+			places[i].Namespaces = c.Input.Journald.Namespaces
+		}
 		return places, nil
 	}
 	info, err := os.Stat(dir)

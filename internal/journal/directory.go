@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ type Place struct {
 	// Machine, if not empty, restricts the subdirectories to the one of that
 	// name (a machine ID); else all are read.
 	Machine string
+	// Namespaces are the journal namespaces (LogNamespace=) of Machine to read as
+	// well, by name, with the wildcards of path.Match.
+	Namespaces []string
 	// Volatile says that journald copies what is here to another place when it
 	// flushes (journalctl --flush), into the directory of the same name there. A
 	// copy of an entry that was delivered is not delivered again.
@@ -114,7 +118,15 @@ func (r *Reader) scan() {
 
 // reads reports whether e, in the root of p, is a directory to be read.
 func (p Place) reads(e fs.DirEntry) bool {
-	return e.IsDir() && e.Name() != PinDir && (p.Machine == "" || e.Name() == p.Machine)
+	machine, namespace, in := strings.Cut(e.Name(), ".")
+	return e.IsDir() && e.Name() != PinDir && (p.Machine == "" || machine == p.Machine && (!in || p.readsNamespace(namespace)))
+}
+
+func (p Place) readsNamespace(name string) bool {
+	return slices.ContainsFunc(p.Namespaces, func(pattern string) bool {
+		ok, _ := path.Match(pattern, name)
+		return ok
+	})
 }
 
 // scanPins takes in the files of p that are kept by their pins.

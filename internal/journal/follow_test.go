@@ -815,3 +815,30 @@ func TestWaitsForAnEntryThatIsPublishedButNotVisible(t *testing.T) {
 		}
 	}
 }
+
+func TestNamespaces(t *testing.T) {
+	root := t.TempDir()
+	for i, name := range []string{boot1, boot1 + ".web", boot1 + ".webhooks", boot1 + ".db", boot2 + ".web"} {
+		dir := filepath.Join(root, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w := newTiny(byte(i+1), true)
+		w.add(uint64(i), "MESSAGE="+strings.TrimPrefix(name, boot1))
+		writeFile(t, filepath.Join(dir, "system.journal"), w.b)
+	}
+	for _, c := range []struct{ namespaces, want []string }{
+		{nil, []string{""}},
+		{[]string{"web"}, []string{"", ".web"}},
+		{[]string{"web*"}, []string{"", ".web", ".webhooks"}},
+		{[]string{"*"}, []string{"", ".web", ".webhooks", ".db"}},
+		{[]string{"d?", "nothing"}, []string{"", ".db"}},
+	} {
+		r, err := journal.NewReader(journal.Options{Places: []journal.Place{{Root: root, Machine: boot1, Namespaces: c.namespaces}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equalMessages(t, messages(r), c.want)
+		r.Close()
+	}
+}
