@@ -66,7 +66,7 @@ const maxConditions = 64
 
 // NewFilter compiles a filter. Its error says what cannot be understood, or that
 // there are more than 64 conditions: one for each field of each alternative of
-// Matches, and at most 20 for the rest.
+// Matches, and at most 17 for the rest.
 func NewFilter(o FilterOptions) (*Filter, error) {
 	f := &Filter{conditions: map[string][]condition{}}
 	err := errors.Join(
