@@ -66,14 +66,15 @@ func (o *Options) limit() int {
 // full_message if any, timestamp unless unknown, level, then the additional
 // fields of r, _event_id and _seq if set, and the static fields. All values are
 // strings or numbers that Graylog keeps. A message longer than the limit loses
-// the end of its full message, then of its longest fields, is marked with the
-// field _truncated, and r with record.FrameCut (Graylog rule R13).
+// the end of its full message, then of its longest fields, then whole fields, and at
+// last the end of its short message; it is marked with the field _truncated, and r
+// with record.FrameCut (Graylog rule R13).
 //
 // dst may be nil. r is not kept, and not changed but for Degraded. Concurrent
 // calls may share o.
 func Append(dst []byte, r *record.Record, o *Options) []byte {
 	start := len(dst)
-	dst = appendRecord(dst, r, o, r.Full, r.Fields)
+	dst = appendRecord(dst, r, o)
 	if len(dst)-start > o.limit() {
 		r.Degraded |= record.FrameCut
 		dst = appendShrunk(dst[:start], r, o)
@@ -81,8 +82,8 @@ func Append(dst []byte, r *record.Record, o *Options) []byte {
 	return dst
 }
 
-// appendRecord appends r with the given full message and fields.
-func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, fields []record.Field) []byte {
+// appendRecord appends r, of any length.
+func appendRecord(dst []byte, r *record.Record, o *Options) []byte {
 	dst = append(dst, `{"version":"1.1","host":`...)
 	dst = appendHost(dst, r.Host, o)
 	dst = append(dst, `,"short_message":`...)
@@ -91,9 +92,9 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 	} else {
 		dst = append(dst, `"-"`...) // a blank one would be refused (Graylog rule R3)
 	}
-	if len(full.Bytes) > 0 {
+	if len(r.Full.Bytes) > 0 {
 		dst = append(dst, `,"full_message":`...)
-		dst = appendValue(dst, full)
+		dst = appendValue(dst, r.Full)
 	}
 	if r.TimeUsec >= 1000 { // less is 0 milliseconds, which Graylog takes for none (graylog.md 1.5)
 		dst = append(dst, `,"timestamp":`...)
@@ -101,11 +102,11 @@ func appendRecord(dst []byte, r *record.Record, o *Options, full record.Value, f
 	}
 	dst = append(dst, `,"level":`...)
 	dst = append(dst, '0'+min(r.Level, 7))
-	for i := range fields {
-		f := &fields[i]
+	for i := range r.Fields {
+		f := &r.Fields[i]
 		dst = append(dst, f.Name.Key()...)
 		if len(o.staticName) > 0 && o.hasStatic(f.Name.Bytes()) {
-			dst = o.appendSuffix(dst, f.Name, fields)
+			dst = o.appendSuffix(dst, f.Name, r.Fields)
 		}
 		dst = appendValue(dst, f.Value)
 	}

@@ -9,35 +9,40 @@ import (
 
 // appendShrunk appends r cut to the limit: first the full message, then the
 // longest fields, each no further than needed; if that is not enough, the last
-// fields go (Graylog rule R13). It allocates; messages of this size are rare.
+// fields go, and then the end of the short message (Graylog rule R13). It
+// allocates; messages of this size are rare.
 func appendShrunk(dst []byte, r *record.Record, o *Options) []byte {
-	start, full := len(dst), r.Full
-	fields := make([]record.Field, 0, len(r.Fields)+1) // a copy: r may be encoded again
+	start, cut := len(dst), *r // a copy: r may be encoded again
 	mark := record.Field{Name: record.NewName("truncated"), Value: record.Value{Kind: record.Text, Bytes: []byte("true")}}
+	cut.Fields = make([]record.Field, 0, len(r.Fields)+1)
 	if !slices.ContainsFunc(r.Fields, func(f record.Field) bool { return f.Name.String() == mark.Name.String() }) {
-		fields = append(fields, mark)
+		cut.Fields = append(cut.Fields, mark)
 	}
-	fields = append(fields, r.Fields...)
+	cut.Fields = append(cut.Fields, r.Fields...)
 	// encode returns by how many bytes the message is too long.
 	encode := func() int {
-		dst = appendRecord(dst[:start], r, o, full, fields)
+		dst = appendRecord(dst[:start], &cut, o)
 		return len(dst) - start - o.limit()
 	}
 	over := encode()
-	if over > 0 && len(full.Bytes) > 0 {
-		full = cutEncoded(full, encodedLen(full)-over)
+	if over > 0 && len(cut.Full.Bytes) > 0 {
+		cut.Full = cutEncoded(cut.Full, encodedLen(cut.Full)-over)
 		over = encode()
 	}
 	if over > 0 {
-		cutLongest(fields, over)
+		cutLongest(cut.Fields, over)
 		over = encode()
 	}
 	if over > 0 {
-		last := len(fields)
+		last := len(cut.Fields)
 		for ; over > 0 && last > 1; last-- {
-			over -= len(fields[last-1].Name.Key()) + encodedLen(fields[last-1].Value)
+			over -= len(cut.Fields[last-1].Name.Key()) + encodedLen(cut.Fields[last-1].Value)
 		}
-		fields = fields[:last]
+		cut.Fields = cut.Fields[:last]
+		over = encode()
+	}
+	if over > 0 {
+		cut.Short = cutEncoded(cut.Short, encodedLen(cut.Short)-over)
 		encode()
 	}
 	return dst

@@ -325,7 +325,7 @@ func (s *scanner) headerEnd(i int) int {
 				return s.endLine(from, i)
 			}
 			end := min(s.closing(q+1, src[q], depth, unbounded)+depth+1, len(src)) // Digest name="value"
-			if n := bytes.IndexAny(src[q:end], "\r\n"); n >= 0 {
+			if n := lineBreak(src[q:end], depth); n >= 0 {
 				return s.endLine(from, q+n)
 			}
 			i = end
@@ -336,6 +336,23 @@ func (s *scanner) headerEnd(i int) int {
 		}
 	}
 	return s.endLine(from, i)
+}
+
+// lineBreak returns the index of the first end of a line in text, or -1. In a string
+// whose quotes have depth backslashes before them it is written as an escape.
+func lineBreak(text []byte, depth int) int {
+	for i := 0; i < len(text); i++ {
+		run := i
+		for i < len(text) && text[i] == '\\' {
+			i++
+		}
+		// At n strings in strings a quote has 2^n-1 backslashes, a line end 2^(n-1).
+		escaped := depth > 0 && i-run == (depth+1)/2 && i < len(text) && (text[i] == 'n' || text[i] == 'r')
+		if escaped || i < len(text) && (text[i] == '\n' || text[i] == '\r') {
+			return run
+		}
+	}
+	return -1
 }
 
 // endLine notes a part of a line that headerEnd has been through, and returns its
