@@ -2,6 +2,7 @@
 # make demo   shows logship at work for some ten seconds
 # make build  makes bin/logship
 # make bench  prints the tables of docs/performance.md
+# make pgo    profiles the hot path for the compiler: cmd/logship/default.pgo
 # make check  vet, staticcheck, gofmt
 # make fuzz   runs each fuzz target for FUZZTIME (default 1m)
 # make soak   runs the end-to-end tests ROUNDS times (default 10)
@@ -15,7 +16,7 @@ RACE ?= $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/nul
 TAGS ?= $(if $(CI),-tags sdjournal,$(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && test -e /usr/include/systemd/sd-journal.h && echo -tags sdjournal))
 STRICT := $(if $(CI),-strict)
 
-.PHONY: all build test demo bench check fuzz soak setup clean
+.PHONY: all build test demo bench pgo check fuzz soak setup clean
 
 all: build
 
@@ -35,7 +36,7 @@ check:
 
 test: setup check build
 	@$(if $(RACE),,echo "no C compiler: the tests run without the race detector")
-	@set -o pipefail; $(GO) test -json $(TAGS) $(RACE) -shuffle=on -timeout 14m ./... | $(GO) run ./test/report $(STRICT)
+	@set -o pipefail; $(GO) test -json -pgo=off $(TAGS) $(RACE) -shuffle=on -timeout 14m ./... | $(GO) run ./test/report $(STRICT)
 
 demo: setup build
 	@test/demo/demo.sh
@@ -43,6 +44,13 @@ demo: setup build
 bench: build
 	@cd test/jsonscan && $(GO) test ./...
 	@$(GO) run $(TAGS) ./test/bench
+
+# The benchmarks of the chain and of the reader are what a busy logship does.
+pgo:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(GO) test -run '^$$' -bench 'Chain/logship' -benchtime 5s -o "$$dir/chain.test" -cpuprofile "$$dir/chain" ./internal/ship && \
+	$(GO) test -run '^$$' -bench 'Read/.*/all|Merge' -benchtime 2s -o "$$dir/read.test" -cpuprofile "$$dir/read" ./internal/journal && \
+	$(GO) tool pprof -proto "$$dir/chain" "$$dir/read" > cmd/logship/default.pgo
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \

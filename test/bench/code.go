@@ -41,10 +41,14 @@ type row struct {
 
 // benchTable prints the rows of benchmarks in one table; ratios are to the first row.
 func benchTable(dir, job string, benchmarks ...benchmark) error {
+	profile, err := filepath.Abs("cmd/logship/default.pgo") // as logship is built
+	if err != nil {
+		return err
+	}
 	programs := make([]*exec.Cmd, len(benchmarks))
 	for i, b := range benchmarks {
 		path := filepath.Join(dir, strings.ReplaceAll(b.dir, "/", "-")+".test")
-		build := exec.Command("go", "test", "-c", "-o", path, ".")
+		build := exec.Command("go", "test", "-c", "-pgo", profile, "-o", path, ".")
 		build.Dir, build.Stderr = b.dir, os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build benchmark of %s: %w", b.dir, err)
