@@ -148,6 +148,8 @@ func (r *replayer) open(onGap func(journal.Gap)) (*journal.Range, error) {
 	return source, explainJournal(err, places)
 }
 
+var errIncomplete = errors.New("not the whole span was read: it was stopped, or journalctl could not read a file")
+
 // send sends the span and returns when it is confirmed.
 func (r *replayer) send(ctx context.Context) error {
 	out, target, err := r.output(r.effective)
@@ -164,7 +166,8 @@ func (r *replayer) send(ctx context.Context) error {
 		return err
 	}
 	metrics := ship.NewMetrics(r.Metrics.MaxServices)
-	source, err := r.open(func(g journal.Gap) { metrics.Gap(g.Reason, g.Entries) })
+	gaps := 0
+	source, err := r.open(func(journal.Gap) { gaps++ })
 	if err != nil {
 		return err
 	}
@@ -176,13 +179,17 @@ func (r *replayer) send(ctx context.Context) error {
 	}
 	err = ship.New(o).Run(ctx)
 	if err == nil && !source.Complete() {
-		err = errors.New("stopped before the end of the span")
+		err = errIncomplete
 	}
 	s := metrics.Status(time.Now())
 	if err != nil {
 		return fmt.Errorf("replay to %s: %w; messages confirmed: %d", target.address, err, s.Confirmed)
 	}
-	_, err = fmt.Fprintf(r.out, "messages sent and confirmed: %d, from %s until %s\n", s.Confirmed, stamp(r.span.Since), stamp(r.span.Until))
+	text := fmt.Sprintf("messages sent and confirmed: %d, from %s until %s", s.Confirmed, stamp(r.span.Since), stamp(r.span.Until))
+	if gaps > 0 {
+		text += fmt.Sprintf("; gaps of the journal, which were logged: %d", gaps)
+	}
+	_, err = fmt.Fprintln(r.out, text)
 	return err
 }
 
@@ -224,10 +231,13 @@ func (r *replayer) count(ctx context.Context) error {
 	units := map[string]*tally{}
 	for ctx.Err() == nil {
 		var e record.Entry
-		if ok, err := source.Next(&e); !ok || err != nil {
-			if errors.Is(err, io.EOF) {
-				return r.print(units)
-			}
+		_, err := source.Next(&e)
+		switch {
+		case errors.Is(err, io.EOF) && source.Complete():
+			return r.print(units)
+		case errors.Is(err, io.EOF):
+			return errIncomplete
+		case err != nil:
 			return err
 		}
 		unit := units[string(e.Unit)]

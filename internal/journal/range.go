@@ -23,7 +23,7 @@ type Span struct{ Since, Until time.Time }
 type Range struct {
 	*Source
 	stopped  atomic.Bool // Run was told to end
-	complete bool        // Next came to the end of the span
+	complete bool        // Next came to the end of the span, and could read all of it
 }
 
 // NewRange opens the journal. o.Start means nothing. Errors are those of NewSource.
@@ -57,7 +57,7 @@ func (r *Range) Next(e *record.Entry) (bool, error) {
 			return ok, err
 		}
 		if !r.skipping {
-			r.complete = true
+			r.complete = !r.r.waits()
 			break
 		}
 		r.skipping = false
@@ -65,8 +65,9 @@ func (r *Range) Next(e *record.Entry) (bool, error) {
 	return false, io.EOF
 }
 
-// Complete reports whether Next has come to the end of the span; false after a stop
-// in front of it.
+// Complete reports whether Next has come to the end of the span. It has not after a
+// stop in front of it, or if a file could not be read for now: one that journalctl
+// has to read for us, and fails to.
 func (r *Range) Complete() bool { return r.complete }
 
 // Rewind goes to a position that Position returned.

@@ -143,6 +143,25 @@ func TestRangeEnds(t *testing.T) {
 	}
 }
 
+// What cannot be read for now is not the end.
+func TestRangeIsNotCompleteWithoutJournalctl(t *testing.T) {
+	dir := t.TempDir()
+	segmented := newTiny(1, true).fill("s", 3)
+	segmented.b[12] |= futureFlag
+	writeFile(t, filepath.Join(dir, "s.journal"), segmented.b)
+	writeFile(t, filepath.Join(dir, "x.journal"), newTiny(2, true).fill("x", 3).b)
+	r, err := journal.NewRange(journal.SourceOptions{Options: journal.Options{Places: []journal.Place{{Root: dir}}, Journalctl: "false"}}, journal.Span{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, _ := rest(t, r)
+	equalMessages(t, got, numbered("x", 0, 3))
+	if r.Complete() {
+		t.Error("complete with a file that could not be read")
+	}
+}
+
 // A cursor as a start: what is behind its entry comes, of every file.
 func TestStartAfterACursor(t *testing.T) {
 	dir := t.TempDir()

@@ -163,6 +163,11 @@ func (r *Reader) pending(of func(*file) uint64) uint64 {
 	return n
 }
 
+// waits reports whether a file could not be read for now, by the last Next.
+func (r *Reader) waits() bool {
+	return slices.ContainsFunc(r.files, func(f *file) bool { return f.waiting })
+}
+
 // look scans the directories if they changed, and reads the published number of
 // entries of every file.
 func (r *Reader) look() {
