@@ -277,11 +277,11 @@ func FuzzTimestamp(f *testing.F) {
 	p := New(Options{})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		usec, local, found := p.parseTime(text)
-		// What RFC 3339 allows, since 1970, with 9 decimals at most and in a zone that
-		// there may be, is read as package time does.
+		// What RFC 3339 allows, since 1970 and in a zone that there may be, is read as
+		// package time does.
 		at, err := time.Parse(time.RFC3339Nano, string(text))
 		// But for an hour of one digit, which only package time takes.
-		if _, offset := at.Zone(); err == nil && text[13] == ':' && at.Year() > 1970 && len(text) <= len(time.RFC3339Nano) && max(offset, -offset) < 16*3600 {
+		if _, offset := at.Zone(); err == nil && text[13] == ':' && at.Year() > 1970 && len(text) <= 100 && max(offset, -offset) < 16*3600 {
 			if !found || local || usec != at.UnixMicro() {
 				t.Fatalf("%q: %d, want %d", text, usec, at.UnixMicro())
 			}

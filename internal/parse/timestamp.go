@@ -279,14 +279,14 @@ func (c *cursor) hms(t *clock) bool {
 	return c.decimals(t)
 }
 
-// decimals reads up to 9 decimals of a second, if there are any.
+// decimals reads the decimals of a second, if there are any.
 func (c *cursor) decimals(t *clock) bool {
 	if !c.lit('.') && !c.lit(',') {
 		return true
 	}
 	start := c.i
 	t.usec, c.i = fraction(c.b, c.i)
-	return c.i > start && c.i-start <= 9
+	return c.i > start
 }
 
 // iso reads 2026-11-17T08:15:30.123, also with slashes and a blank.
