@@ -284,8 +284,26 @@ func registry(line *ship.Line) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
+	if j, ok := line.Sources[0].(*journal.Source); ok {
+		r.MustRegister(headroomMetric{j})
+	}
 	r.MustRegister(line.Metrics, &line.Pipeline, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
+}
+
+// headroomMetric is a prometheus.Collector.
+type headroomMetric struct{ *journal.Source }
+
+func (h headroomMetric) desc() *prometheus.Desc {
+	return prometheus.NewDesc("logship_journal_headroom_seconds", "How long the oldest entry that is not read is safe from being removed by journald, as estimated; absent if that is not known.", nil, nil)
+}
+
+func (h headroomMetric) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc() }
+
+func (h headroomMetric) Collect(ch chan<- prometheus.Metric) {
+	if d, ok := h.Headroom(); ok {
+		ch <- prometheus.MustNewConstMetric(h.desc(), prometheus.GaugeValue, d.Seconds())
+	}
 }
 
 func health(m *ship.Metrics) daemon.Health {

@@ -27,6 +27,8 @@ type Place struct {
 	// flushes (journalctl --flush), into the directory of the same name there. A
 	// copy of an entry that was delivered is not delivered again.
 	Volatile bool
+	// Retention is what journald keeps here, for Source.Headroom.
+	Retention Retention
 }
 
 // SystemPlaces returns where journald keeps the journal of this machine: the
@@ -40,7 +42,11 @@ func SystemPlaces() ([]Place, error) {
 	if _, err := ParseID(id); err != nil {
 		return nil, fmt.Errorf("read the machine ID: %w", err)
 	}
-	return []Place{{Root: "/run/log/journal", Machine: id, Volatile: true}, {Root: "/var/log/journal", Machine: id}}, nil
+	places := []Place{{Root: "/run/log/journal", Machine: id, Volatile: true}, {Root: "/var/log/journal", Machine: id}}
+	for i := range places {
+		places[i].Retention = readRetention("", places[i])
+	}
+	return places, nil
 }
 
 // inode identifies a file on the running machine. It is reused after the file is
@@ -185,6 +191,7 @@ func (r *Reader) scanDir(p Place, dir string, l *listing, other func(fs.DirEntry
 		}
 		if f := r.file(p, filepath.Join(dir, e.Name()), info, l); f != nil {
 			l.files[f] = true
+			f.place, f.diskBytes = p.Root, blocks(info.Sys())
 		}
 	}
 }

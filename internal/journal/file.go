@@ -54,6 +54,9 @@ type file struct {
 	counted uint64 // damage at a lower index was reported before a rewind
 	damaged bool   // damage was logged
 
+	place     string // the root of its place
+	diskBytes uint64 // as of the last scan
+
 	node   inode
 	gone   bool   // no longer in its directory
 	pin    string // path of its pin, if one was seen
@@ -220,7 +223,7 @@ func (j *file) rereadHeader() error {
 	if err != nil {
 		return err
 	}
-	j.entryArray = h.entryArray
+	j.entryArray, j.firstUsec = h.entryArray, h.firstUsec
 	return nil
 }
 

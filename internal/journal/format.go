@@ -97,6 +97,7 @@ type header struct {
 	size         uint64
 	nEntries     uint64
 	tailSeqnum   uint64 // at least that of the last published entry
+	firstUsec    uint64 // realtime of the first entry; 0 without one
 	entryArray   uint64 // offset of the first entry array; 0 until the first entry
 }
 
@@ -118,6 +119,7 @@ func parseHeader(b []byte, avoid uint32) (header, error) {
 		nEntries:     le64(b[nEntriesOffset:]),
 		tailSeqnum:   le64(b[nEntriesOffset+8:]),
 		entryArray:   le64(b[176:]),
+		firstUsec:    le64(b[184:]),
 	}
 	if h.fileID.IsZero() {
 		return header{}, ErrIncomplete

@@ -77,6 +77,10 @@ type Reader struct {
 	// known any more; told are the numbers up to which gaps were reported.
 	sequences map[ID]uint64
 	told      map[telling]uint64
+
+	written map[string]*rate  // by root of the place
+	retired map[string]uint64 // likewise: entries of files that are not known any more
+
 	delivered map[string]*delivered // of volatile directories, by path below the root of their place
 
 	// ready are the files that have a head, in the order of their heads, if sorted
@@ -109,7 +113,7 @@ func newReader(o Options, w *watcher) (*Reader, error) {
 	}
 	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{},
 		journalctl: &journalctl{command: cmp.Or(o.Journalctl, "journalctl"), avoid: o.avoid, values: v, patience: cmp.Or(o.patience, patience)},
-		sequences:  map[ID]uint64{}, told: map[telling]uint64{}, delivered: map[string]*delivered{}}
+		sequences:  map[ID]uint64{}, told: map[telling]uint64{}, written: map[string]*rate{}, retired: map[string]uint64{}, delivered: map[string]*delivered{}}
 	r.scan()
 	return r, nil
 }

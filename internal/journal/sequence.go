@@ -161,6 +161,7 @@ func (r *Reader) forget(f *file) bool {
 		return false
 	}
 	r.account(f, f.last)
+	r.retired[f.place] += f.n
 	return true
 }
 

@@ -34,17 +34,19 @@ type Start struct {
 
 // Source delivers the journal to the line and follows it.
 type Source struct {
-	o     SourceOptions
-	r     *Reader
-	pins  *pins // nil without; owned by Run
-	entry Entry
-	id    []byte
+	o        SourceOptions
+	r        *Reader
+	headroom headroomGauge
+	pins     *pins // nil without; owned by Run
+	entry    Entry
+	id       []byte
 
 	sinceUsec, untilUsec uint64 // of a Range; 0 is no bound
 
 	skipping  bool      // Next stopped in a run of entries that are left out
 	active    bool      // Next had an entry since the last Idle
 	lastEntry time.Time // when Idle last saw that
+	lagged    time.Time // when Lag last looked at the files
 	rescanned time.Time // when Idle last asked for a look at the directories
 }
 
@@ -299,11 +301,17 @@ func decodePosition(b json.RawMessage) (Position, error) {
 }
 
 // Lag returns how many entries are waiting to be read and how old the next one is.
+// It looks at the files: a line that cannot send does not call Next.
 func (s *Source) Lag(now time.Time) (entries uint64, age time.Duration) {
+	if now.Sub(s.lagged) >= time.Second {
+		s.lagged = now
+		s.r.look()
+	}
 	entries = s.r.Pending()
 	if entries > 0 && !s.r.cursor.IsZero() {
 		age = lag(s.r.cursor.RealtimeUsec, now)
 	}
+	s.updateHeadroom(now, age)
 	return entries, age
 }
 
