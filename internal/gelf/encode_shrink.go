@@ -1,6 +1,7 @@
 package gelf
 
 import (
+	"bytes"
 	"slices"
 	"unicode/utf8"
 
@@ -63,7 +64,9 @@ func cutLongest(fields []record.Field, over int) {
 			return
 		}
 		if v := &fields[i].Value; v.Kind != record.Number {
-			*v = cutEncoded(*v, max(size[i]-over, rest))
+			if *v = cutEncoded(*v, max(size[i]-over, rest)); v.Bytes == nil {
+				*v = record.Value{Kind: record.Text, Bytes: []byte("…")} // Graylog drops a blank one
+			}
 			over -= size[i] - encodedLen(*v)
 		}
 	}
@@ -127,7 +130,11 @@ func cutEncoded(v record.Value, n int) record.Value {
 		}
 		v.Bytes = v.Bytes[:i:i]
 	}
-	if i == 0 {
+	text := v.Bytes
+	if v.Kind == record.Quoted {
+		text = record.AppendUnescaped(nil, v.Bytes[1:len(v.Bytes)-1])
+	}
+	if len(bytes.TrimFunc(text, blank)) == 0 {
 		v.Bytes = nil
 	}
 	return v
