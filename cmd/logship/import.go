@@ -121,7 +121,11 @@ func (c *Config) describe(position json.RawMessage) (string, error) {
 	}
 	missing := uint64(0)
 	source, err := journal.NewRange(journal.SourceOptions{Options: journal.Options{Places: places, Filter: filter,
-		OnGap: func(g journal.Gap) { missing += g.Entries }}}, journal.Span{})
+		OnGap: func(g journal.Gap) {
+			if g.Reason == "missing_entries" {
+				missing += g.Entries
+			}
+		}}}, journal.Span{})
 	if err != nil {
 		return "", explainJournal(err, places)
 	}

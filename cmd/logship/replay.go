@@ -167,7 +167,12 @@ func (r *replayer) send(ctx context.Context) error {
 	}
 	metrics := ship.NewMetrics(r.Metrics.MaxServices)
 	gaps := 0
-	source, err := r.open(func(journal.Gap) { gaps++ })
+	source, err := r.open(func(g journal.Gap) {
+		// What journald never stored, or has removed, is no fault of this replay.
+		if g.Reason != "suppressed" && g.Reason != "missing_entries" {
+			gaps++
+		}
+	})
 	if err != nil {
 		return err
 	}
