@@ -2,12 +2,14 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -144,5 +146,19 @@ func TestReadsWhatJournaldKeeps(t *testing.T) {
 	}
 	if got := readRetention(t.TempDir(), Place{Root: root}); got.MaxUseBytes != min(total/100*10, 4<<30) {
 		t.Errorf("without a configuration: %+v", got)
+	}
+}
+
+func TestExplainsWhyPinsFail(t *testing.T) {
+	for want, cause := range map[string]error{
+		"CAP_FOWNER":     &os.LinkError{Op: "link", Err: syscall.EPERM},
+		"CAP_DAC":        &os.LinkError{Op: "mkdir", Err: syscall.EACCES},
+		"one mount":      &os.LinkError{Op: "link", Err: syscall.EXDEV},
+		"ReadWritePaths": &os.LinkError{Op: "link", Err: syscall.EROFS},
+		"no space":       &os.LinkError{Op: "link", Err: syscall.ENOSPC},
+	} {
+		if got := explainPin(cause); !strings.Contains(got.Error(), want) || !errors.Is(got, cause) {
+			t.Errorf("%v is explained by %q", cause, got)
+		}
 	}
 }
