@@ -50,10 +50,22 @@ func (o *Options) Avoid(flags uint32) { o.avoid = flags }
 func (o *Options) Patience(d time.Duration) { o.patience = d }
 
 // Children returns how many children r has.
-func (r *Reader) Children() int { return len(r.journalctl.running) }
+func (r *Reader) Children() int {
+	n := 0
+	for _, f := range r.files {
+		if f.fallback != nil && f.fallback.child != nil {
+			n++
+		}
+	}
+	return max(n, len(r.journalctl.running)) // a closed reader has no files
+}
 
-// MaxChildren is how many there may be.
-const MaxChildren = maxChildren
+// MaxChildren is how many there may be; RoundInterval is the time between two
+// rounds of them.
+const (
+	MaxChildren   = maxChildren
+	RoundInterval = roundInterval
+)
 
 // ReadExport reads b as `journalctl -o export` prints one or more entries, and
 // calls visit for each.

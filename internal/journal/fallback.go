@@ -42,6 +42,9 @@ const (
 	// time, up to maxBackoff, each less or more by up to half of it.
 	minBackoff = time.Second
 	maxBackoff = 5 * time.Minute
+	// maxGoneFailures is how many runs in a row may fail over a file that was removed,
+	// and whose content journald may have taken out, before it is given up.
+	maxGoneFailures = 3
 	// settled is how old the modification of a file must be to know that a later
 	// one has another time: two ticks of the slowest kernel clock.
 	settled = 20 * time.Millisecond
@@ -170,7 +173,7 @@ func (x *fallback) fail(j *file, err error) error {
 	pause := min(minBackoff<<min(x.failures-1, 16), maxBackoff)
 	x.notBefore = time.Now().Add(pause/2 + rand.N(pause))
 	switch {
-	case j.gone:
+	case j.gone && x.failures > maxGoneFailures:
 		return fmt.Errorf("%w: %v", errCorrupt, x.err)
 	case x.failures > 1:
 		err = errNotYet
@@ -302,7 +305,6 @@ func (x *fallback) survey(j *file, args ...string) (n, first uint64, err error) 
 // start begins a run.
 func (x *fallback) start(j *file, args ...string) error {
 	x.stop()
-	x.tool.use(x)
 	x.final, x.changed = j.archived(), false
 	seen, err := versionOf(j.f)
 	if err != nil {
@@ -319,6 +321,7 @@ func (x *fallback) start(j *file, args ...string) error {
 	child := exec.Command(x.path, append([]string{"--file=-", "--output=export", "--all", "--no-pager", "--quiet"}, args...)...)
 	child.Env = append(os.Environ(), "LC_ALL=C")
 	child.Stdin, child.Stdout, child.Stderr = j.f, w, &x.stderr
+	child.WaitDelay = x.tool.patience
 	x.stderr = nil
 	err = child.Start()
 	w.Close()
@@ -327,6 +330,7 @@ func (x *fallback) start(j *file, args ...string) error {
 		return err
 	}
 	x.child, x.out = child, r
+	x.tool.use(x)
 	x.in = exportReader{r: bufio.NewReaderSize(impatient{r, x.tool.patience}, firstWindow), values: x.tool.values}
 	return nil
 }

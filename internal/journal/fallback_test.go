@@ -223,6 +223,77 @@ func TestFallbackFollowsThroughARotation(t *testing.T) {
 	}
 }
 
+// grownFile returns the bytes of a journal file when it has the first of two
+// batches of entries, and when it has both.
+func grownFile(t *testing.T, first, second []byte) (before, after []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.journal")
+	w := journaltest.Start(t, path, journaltest.Default())
+	w.Write(first)
+	f := followWhenThere(t, dir)
+	f.messages(bytes.Count(first, []byte("\n\n")))
+	read := func() []byte {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	before = read()
+	w.Write(second)
+	w.Close()
+	return before, read()
+}
+
+// What a file has is not overtaken by a new file, though the next round of looks
+// at known files is not due yet.
+func TestFallbackKeepsTheOrderWhenAFileAppears(t *testing.T) {
+	before, after := grownFile(t, plainText("a", 5, baseUsec, 10), plainText("b", 5, baseUsec+100, 10))
+	dir, made := t.TempDir(), filepath.Join(t.TempDir(), "new.journal")
+	journaltest.Write(t, made, journaltest.Default(), plainText("c", 5, baseUsec+200, 10))
+	path := filepath.Join(dir, "system.journal")
+	writeFile(t, path, before)
+	r := openAvoiding(t, dir, compactFlag, nil)
+	equalMessages(t, messages(r), numbered("a", 0, 5))
+	writeFile(t, path, after)
+	rename(t, made, filepath.Join(dir, "new.journal"))
+	r.Look()
+	equalMessages(t, messages(r), append(numbered("b", 0, 5), numbered("c", 0, 5)...))
+}
+
+// A write within the same tick of the clock as the last look does not change the
+// time of the file.
+func TestFallbackSeesAWriteThatLeavesTheTime(t *testing.T) {
+	before, after := grownFile(t, plainText("a", 5, baseUsec, 10), plainText("b", 5, baseUsec+100, 10))
+	once := func() int {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "system.journal")
+		tick := time.Now().Add(10 * time.Millisecond)
+		write := func(b []byte) {
+			writeFile(t, path, b)
+			if err := os.Chtimes(path, time.Time{}, tick); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(before)
+		r := openAvoiding(t, dir, compactFlag, nil)
+		equalMessages(t, messages(r), numbered("a", 0, 5))
+		write(after)
+		got := 0
+		for start := time.Now(); got < 5 && time.Since(start) < 2*journal.RoundInterval; {
+			r.Look()
+			got += len(messages(r))
+		}
+		return got
+	}
+	for attempt := 1; once() != 5; attempt++ { // a busy machine may take longer than the tick
+		if attempt == 50 {
+			t.Fatal("never")
+		}
+	}
+}
+
 func TestFallbackFollowsAWriterThroughRotations(t *testing.T) {
 	followThroughRotations(t, func(t *testing.T, dir string) *follower {
 		writeFile(t, filepath.Join(dir, "other.journal"), newTiny(9, false).b)
@@ -246,6 +317,7 @@ func TestFallbackGoesOnWhereAChildFailed(t *testing.T) {
 		"before anything":   `echo 'bad message' >&2; exit 1`,
 		"within an entry":   `$real "$@" | head -c 20000; exit 1`,
 		"with a good word":  `$real "$@" | head -c 20000; exit 0`,
+		"twice":             `mkdir "$here/again" 2>/dev/null && rmdir "$here/ran"; exit 1`,
 		"killed":            `$real "$@" | head -c 20000; kill -KILL $$`,
 		"with nonsense":     `$real "$@" | head -c 20000; echo; echo; echo 'A sentence'; echo; echo`,
 		"without a word":    `exec sleep 60`,
