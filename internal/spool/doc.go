@@ -16,15 +16,16 @@
 //
 //  1. What Append returned nil for is delivered until it is confirmed, unchanged and
 //     in the order of its sequence numbers, after a kill or a power cut at any moment.
-//  2. Only what is durable is delivered. So a sequence number, and with it an event
-//     ID, never stands for two messages: not even after a torn write, because behind
-//     an end that is not clean 2^20 numbers, more than a segment can hold, are left out.
+//  2. Only what is durable is delivered; Open syncs what it finds at the end before it
+//     trusts it. So a sequence number, and with it an event ID, never stands for two
+//     messages: not even on a disk that lies, because behind an end that is not that of
+//     a closed spool 2^20 numbers, more than a segment can hold, are left out.
 //  3. What was not confirmed, or confirmed and not yet saved in the file cursor, is
 //     delivered again. What Append did not return nil for may be delivered too.
 //  4. Damage costs the messages it hits. Their number is known, from the sequence
-//     numbers, and counted (Stats.Lost), with one exception: behind the last readable
-//     frame of a spool that was not closed, damage and a write that never was
-//     completed look the same; the bytes there are counted as torn (Stats.TornBytes).
+//     numbers, and counted (Stats.Lost), with one exception: in the last batch of a spool
+//     that was not closed, damage and a write that was never completed look the same;
+//     nothing there is counted but bytes behind the last readable frame (Stats.TornBytes).
 //  5. No content of the directory keeps Open from working, but for a version it does
 //     not know (VersionError); then nothing is changed.
 //
@@ -38,9 +39,9 @@
 //
 // # Files
 //
-// The directory holds, besides files that are none of the spool's business:
+// A process that uses the spool holds a lock (flock(2)) on the directory, which holds,
+// besides files that are none of the spool's business:
 //
-//	lock                  empty; a process that uses the spool holds a lock (flock) on it
 //	cursor                up to where messages are confirmed
 //	0000000000000001.seg  a segment; its name is the sequence number of its first
 //	                      message in hexadecimal, 16 digits
@@ -48,24 +49,27 @@
 //	cursor.tmp            left over by a crash; removed by Open
 //
 // Numbers are little-endian. Checksums are CRC-32C (Castagnoli, RFC 3720 appendix
-// B.4) of the bytes said. A segment begins with a header, 48 bytes:
+// B.4) of the bytes said. A segment begins with a header, 56 bytes:
 //
 //	 0  8  magic "LSSPOOL\n"
 //	 8  4  version of the format: 1
 //	12  4  checksum of bytes 0 to 11; these 16 bytes are the same in all versions
 //	16 16  ID of the spool, random, the same in all files of the directory
-//	32  8  after: the last sequence number before this segment that may have been
-//	       given to a message; from there to the first one here none was
-//	40  4  checksum of bytes 0 to 39
-//	44  4  zero
+//	32  8  after: the last message in front of this segment; the numbers between it and
+//	       the first message here were left out
+//	40  8  sure: the last message in front of this segment that was certainly
+//	       acknowledged; one above it that is missing is torn, not lost
+//	48  4  checksum of bytes 0 to 47
+//	52  4  zero
 //
 // Frames follow, one for each message, without gaps, numbered one by one:
 //
-//	 0  4  checksum of bytes 4 to 16+n-1
+//	 0  4  checksum of bytes 4 to 20+n-1
 //	 4  4  n, length of the payload, at least 10
 //	 8  8  sequence number, XORed with bytes 0 to 7 of the ID, which no message can
 //	       know: no text of a message can pass for a frame
-//	16  n  payload
+//	16  4  how many frames of its batch, what one sync made durable, stand in front of it
+//	20  n  payload
 //
 // A frame that fails its checksum is damaged: the next one is looked for at each byte
 // behind its start. Zeros are no frame. Frames numbered above the next segment's after
@@ -83,7 +87,7 @@
 //	1 source  2 peer  3 transport  4 severity (one digit)  5 facility (decimal)
 //	6 host    7 identifier (tag)   8 unit   9 process ID (decimal)
 //
-// The file cursor is two slots of 64 bytes, at 0 and 512, written in turn in place, so
+// The file cursor is two slots of 72 bytes, at 0 and 512, written in turn in place, so
 // that neither a torn write nor a full disk costs both; the valid one of the higher
 // generation counts:
 //
@@ -91,9 +95,10 @@
 //	16 16  ID of the spool
 //	32  8  generation
 //	40  8  head: all messages up to this one are confirmed, or were discarded
-//	48  8  tail: this message, and all before it, were durable
-//	56  4  checksum of bytes 0 to 55
-//	60  4  zero
+//	48  8  tail: the last message that was certainly acknowledged
+//	56  8  next: no number from here on was ever given to a message
+//	64  4  checksum of bytes 0 to 63
+//	68  4  zero
 //
 // Without a valid cursor the head is before the oldest message (duplicates rather than
 // loss). Without a valid cursor and header in the whole directory, no frame can be
