@@ -108,6 +108,7 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 		}
 	}
 	example = strings.ReplaceAll(example, " /var/", " var/")
+	writeSpool(t, filepath.Join(dir, "spool"))
 	// The ports of the examples may be taken on the machine of the test.
 	example = strings.ReplaceAll(example, "gelf+tcp://127.0.0.1:12201", "gelf+tcp://"+input)
 	example = regexp.MustCompile(`127\.0\.0\.1:1220[12]`).ReplaceAllString(example, "127.0.0.1:0")

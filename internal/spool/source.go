@@ -74,7 +74,7 @@ func (c *Source) Next(e *record.Entry) (bool, error) {
 		return false, nil
 	}
 	m := &c.message
-	c.id = strconv.AppendUint(append(append(c.id[:0], c.s.public...), '-'), c.next, 16)
+	c.id = appendEventID(c.id[:0], c.s.public, c.next)
 	*e = record.Entry{Message: m.Text, TimeUsec: m.TimeUsec, Priority: m.Priority, Facility: m.Facility, Host: m.Host,
 		Identifier: m.Identifier, Unit: m.Unit, PID: m.PID, Transport: m.Transport,
 		Origin: record.Origin{Before: c.next - 1}, ID: c.id}
@@ -82,6 +82,13 @@ func (c *Source) Next(e *record.Entry) (bool, error) {
 	c.ahead = false
 	c.next++
 	return true, nil
+}
+
+// EventID returns the event ID of message seq of the spool with the public ID id.
+func EventID(id string, seq uint64) string { return string(appendEventID(nil, id, seq)) }
+
+func appendEventID(dst []byte, id string, seq uint64) []byte {
+	return strconv.AppendUint(append(append(dst, id...), '-'), seq, 16)
 }
 
 // peek reads the message numbered next, or, if that cannot be read, the one behind
