@@ -69,30 +69,38 @@ type Line struct {
 	cutBytes int64         // immutable after New
 	cutAge   time.Duration // immutable after New
 
-	join        *join.Joiner
-	lastUsec    int64     // the latest time of an entry
-	resending   bool      // the last entry was read before
-	committed   State     // confirmed; what Rewind goes back to
-	saved       bool      // committed is on disk
-	savedAt     time.Time // the last save or attempt
-	saveFailing bool      // the last attempt failed
-	seq         uint64    // of the last message read
-	read        uint64    // entries read, without those read again
-	maxRead     uint64    // the most that were ever read: below it is a re-send
-	backoff     backoff   // between connection attempts
-	failing     *outage   // nil while the output works
-	cutID       uint64    // of the last cut
-	pending     *cut      // waiting for its confirmation
-	cutDue      bool      // a cut was asked for and the next connection is not open yet
-	cutAfter    time.Time // no sooner: the next connection could not be opened
-	unsent      []byte    // the batch
+	intakes     []*intake
+	turn        int           // the intake that is read next
+	wake        chan struct{} // capacity 1: a source is ready
+	lastUsec    int64         // the latest time of an entry
+	resending   bool          // the last entry was read before
+	committed   State         // confirmed; what Rewind goes back to
+	saved       bool          // committed is on disk
+	savedAt     time.Time     // the last save or attempt
+	saveFailing bool          // the last attempt failed
+	seq         uint64        // of the last message read
+	read        uint64        // entries read, without those read again
+	maxRead     uint64        // the most that were ever read: below it is a re-send
+	backoff     backoff       // between connection attempts
+	failing     *outage       // nil while the output works
+	cutID       uint64        // of the last cut
+	pending     *cut          // waiting for its confirmation
+	cutDue      bool          // a cut was asked for and the next connection is not open yet
+	cutAfter    time.Time     // no sooner: the next connection could not be opened
+	unsent      []byte        // the batch
 	entry       record.Entry
 	recs        []record.Record
 	bytes       int64     // sent since the last cut
 	first       time.Time // when the first of them was sent
-	ended       []bool    // sources that returned io.EOF or an error
 	readErr     error     // of sources; the line ends when what is before it is confirmed
 	lagAt       time.Time // when the lag was last looked at
+}
+
+// intake is a source with what is held of its entries.
+type intake struct {
+	Source
+	join  *join.Joiner
+	ended bool // it returned io.EOF or an error
 }
 
 // cut is a position in the stream with what lies between it and the one before.
@@ -121,8 +129,12 @@ func New(o Options) *Line {
 	if o.Gaps == nil {
 		o.Gaps = NewGaps(o.Metrics) // nobody adds to it
 	}
-	return &Line{Options: o, join: join.New(o.Join), cutBytes: defaultCutBytes, cutAge: defaultCutAge,
-		backoff: backoff{base: backoffBase, cap: backoffCap}, ended: make([]bool, len(o.Sources))}
+	l := &Line{Options: o, cutBytes: defaultCutBytes, cutAge: defaultCutAge, wake: make(chan struct{}, 1),
+		backoff: backoff{base: backoffBase, cap: backoffCap}}
+	for _, s := range o.Sources {
+		l.intakes = append(l.intakes, &intake{Source: s, join: join.New(o.Join)})
+	}
+	return l
 }
 
 // Run ships until ctx is done or every source has ended and is confirmed. It
@@ -144,8 +156,9 @@ func (l *Line) Run(ctx context.Context) error {
 	}
 	intake, cancel := context.WithCancel(intake)
 	group := newGroup(intake)
-	for _, s := range l.Sources {
-		group.start(s.Run)
+	for _, in := range l.intakes {
+		group.start(in.Run)
+		group.start(func(ctx context.Context) error { return l.forward(ctx, in.Ready()) })
 	}
 	work, stop := withGrace(ctx, l.StopTimeout)
 	err := l.sessions(ctx, work, group)
@@ -156,6 +169,21 @@ func (l *Line) Run(ctx context.Context) error {
 	l.Metrics.connected(false)
 	l.save(time.Now(), true)
 	return err
+}
+
+// forward wakes the line when a source is ready.
+func (l *Line) forward(ctx context.Context, ready <-chan struct{}) error {
+	for {
+		select {
+		case <-ready:
+			select {
+			case l.wake <- struct{}{}:
+			default:
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // restore moves the sources to the saved positions.
@@ -199,13 +227,12 @@ func (l *Line) restore() error {
 // position returns where the sources are.
 func (l *Line) position() (State, error) {
 	s := State{Seq: l.seq, read: l.read, Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
-	held := l.join.Held(nil)
-	for _, source := range l.Sources {
-		p, err := source.Position(held)
+	for _, in := range l.intakes {
+		p, err := in.Position(in.join.Held(nil))
 		if err != nil {
-			return s, fmt.Errorf("position of %s: %w", source.Name(), err)
+			return s, fmt.Errorf("position of %s: %w", in.Name(), err)
 		}
-		s.Sources[source.Name()] = p
+		s.Sources[in.Name()] = p
 	}
 	return s, nil
 }
@@ -249,14 +276,14 @@ func (l *Line) outputWorks() {
 func (l *Line) rewind() error {
 	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
 	l.seq, l.read = l.committed.Seq, l.committed.read
-	l.join.Reset()
 	l.restoreLimits(&l.committed)
 	l.Metrics.rewind()
 	l.Gaps.rewind()
-	for i, s := range l.Sources {
-		l.ended[i] = false
-		if err := s.Rewind(l.committed.Sources[s.Name()]); err != nil {
-			return fmt.Errorf("rewind %s: %w", s.Name(), err)
+	for _, in := range l.intakes {
+		in.ended = false
+		in.join.Reset()
+		if err := in.Rewind(l.committed.Sources[in.Name()]); err != nil {
+			return fmt.Errorf("rewind %s: %w", in.Name(), err)
 		}
 	}
 	return nil
@@ -295,16 +322,40 @@ func (l *Line) commit(state State) error {
 const fillEntries = 10_000
 
 // fill reads entries until the batch is full or no source has more, and reports
-// whether there may be more at once. After an error of a source no more is read.
+// whether there may be more at once. The sources take turns, a batch each, so that
+// a busy one cannot hold up the others. After an error of a source no more is read.
 func (l *Line) fill() bool {
 	l.Metrics.setPhase(PhaseReading)
 	now := time.Now()
+	for range l.intakes {
+		more := l.take(l.intakes[l.turn], now)
+		l.turn = (l.turn + 1) % len(l.intakes)
+		if more {
+			return true
+		}
+	}
+	return false
+}
+
+// take reads entries of one source until the batch is full, and reports whether it
+// is, or there may be more.
+func (l *Line) take(in *intake, now time.Time) bool {
 	for n := 0; n < fillEntries; n++ {
-		i, ok := l.next()
+		if in.ended || l.readErr != nil {
+			return false
+		}
+		ok, err := in.Next(&l.entry)
+		if err != nil {
+			in.ended = true
+			if !errors.Is(err, io.EOF) {
+				l.readErr = fmt.Errorf("read %s: %w", in.Name(), err)
+			}
+			return false
+		}
 		if !ok {
 			return false
 		}
-		l.append(l.Sources[i].Name(), &l.entry, now)
+		l.append(in, &l.entry, now)
 		if len(l.unsent) >= batchBytes {
 			return true
 		}
@@ -312,48 +363,28 @@ func (l *Line) fill() bool {
 	return true
 }
 
-// next reads an entry of the first source that has one.
-func (l *Line) next() (source int, ok bool) {
-	for i, s := range l.Sources {
-		if l.ended[i] || l.readErr != nil {
-			continue
-		}
-		ok, err := s.Next(&l.entry)
-		if ok && err == nil {
-			return i, true
-		}
-		if err != nil {
-			l.ended[i] = true
-			if !errors.Is(err, io.EOF) {
-				l.readErr = fmt.Errorf("read %s: %w", s.Name(), err)
-			}
-		}
-	}
-	return 0, false
-}
-
 // append takes e, the next entry of a source, and appends the frames of what is
 // complete with it to the batch.
-func (l *Line) append(source string, e *record.Entry, now time.Time) {
+func (l *Line) append(in *intake, e *record.Entry, now time.Time) {
 	l.resending = l.read < l.maxRead
 	l.read++
 	l.maxRead = max(l.maxRead, l.read)
 	if !l.resending {
-		l.Metrics.unit(source, e.Unit).read.Add(1)
+		l.Metrics.unit(in.Name(), e.Unit).read.Add(1)
 	}
-	l.join.Add(e, now)
-	l.encode(source)
+	in.join.Add(e, now)
+	l.encode(in)
 }
 
-// encode parses the entries that are complete and appends their frames to the
-// batch.
-func (l *Line) encode(source string) {
+// encode parses the entries of a source that are complete and appends their frames
+// to the batch.
+func (l *Line) encode(in *intake) {
 	for {
-		e, ok := l.join.Next()
+		e, ok := in.join.Next()
 		if !ok {
 			break
 		}
-		unit := l.Metrics.unit(source, e.Unit)
+		unit := l.Metrics.unit(in.Name(), e.Unit)
 		l.lastUsec = max(l.lastUsec, e.TimeUsec)
 		if l.State != nil || l.Replay {
 			e.Seq = l.seq + 1 // so that a field of the line gives way to it
@@ -407,12 +438,22 @@ func (l *Line) summarise(now time.Time, more, end bool) {
 // expire sends on what has waited long enough for more of it, or, with all,
 // everything that waits.
 func (l *Line) expire(now time.Time, all bool) {
-	if all {
-		l.join.Flush()
-	} else {
-		l.join.Expire(now)
+	for _, in := range l.intakes {
+		if all {
+			in.join.Flush()
+		} else {
+			in.join.Expire(now)
+		}
+		l.encode(in)
 	}
-	l.encode(l.Sources[0].Name())
+}
+
+// held returns how many entries wait for more of them.
+func (l *Line) held() (n int) {
+	for _, in := range l.intakes {
+		n += in.join.Pending()
+	}
+	return n
 }
 
 const maxKeepRecords = 64

@@ -584,7 +584,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 	i := 0
 	if n := testing.AllocsPerRun(2000, func() {
-		line.append("memory", &entries[i%len(entries)], time.Unix(1, 0))
+		line.append(line.intakes[0], &entries[i%len(entries)], time.Unix(1, 0))
 		if i++; len(line.unsent) > batchBytes {
 			line.unsent = line.unsent[:0]
 		}

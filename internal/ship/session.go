@@ -131,7 +131,7 @@ func (l *Line) nothingToSend() bool {
 		return false
 	}
 	l.fill() // finds the end; what may have come in the meantime is in the batch then
-	return len(l.unsent) == 0 && l.join.Pending() == 0 && (l.readErr != nil || l.allEnded())
+	return len(l.unsent) == 0 && l.held() == 0 && (l.readErr != nil || l.allEnded())
 }
 
 // unfinished returns what it means to end after a rewind, or with entries that
@@ -141,7 +141,7 @@ func (l *Line) unfinished() error {
 		l.Log.Info("stopped before the receiver confirmed; the rest is sent at the next start")
 		return nil
 	}
-	if l.waiting() || l.bytes > 0 || l.pending != nil || len(l.unsent) > 0 || l.join.Pending() > 0 {
+	if l.waiting() || l.bytes > 0 || l.pending != nil || len(l.unsent) > 0 || l.held() > 0 {
 		return ErrUnconfirmed
 	}
 	return nil
@@ -248,7 +248,6 @@ func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error) error 
 	}
 	timer := time.NewTimer(l.idle(now, ending))
 	defer timer.Stop()
-	ready, more := l.ready()
 	select {
 	case e := <-l.Output.Events():
 		return l.handle(e)
@@ -257,8 +256,7 @@ func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error) error 
 	case <-unless(ending, ctx.Done()):
 	case <-work.Done():
 		return work.Err()
-	case <-ready:
-	case <-more:
+	case <-l.wake:
 	case <-timer.C:
 	}
 	return nil
@@ -269,14 +267,16 @@ func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error) error 
 func (l *Line) idle(now time.Time, ending bool) time.Duration {
 	d := 10 * time.Second
 	if !ending && l.pending == nil {
-		for i, s := range l.Sources {
-			if !l.ended[i] {
-				d = min(d, s.Idle(now))
+		for _, in := range l.intakes {
+			if !in.ended {
+				d = min(d, in.Idle(now))
 			}
 		}
 	}
-	if at, ok := l.join.Deadline(); ok && l.pending == nil {
-		d = min(d, at.Sub(now))
+	for _, in := range l.intakes {
+		if at, ok := in.join.Deadline(); ok && l.pending == nil {
+			d = min(d, at.Sub(now))
+		}
 	}
 	if l.bytes > 0 && l.pending == nil && !l.cutDue {
 		d = min(d, max(l.first.Add(l.cutAge).Sub(now), l.cutAfter.Sub(now)))
@@ -287,24 +287,9 @@ func (l *Line) idle(now time.Time, ending bool) time.Duration {
 	return max(d, 0)
 }
 
-// ready returns the sources' wake-up channels. A line has the journal, or stdin,
-// or both.
-func (l *Line) ready() (a, b <-chan struct{}) {
-	for i, s := range l.Sources {
-		switch {
-		case l.ended[i]:
-		case a == nil:
-			a = s.Ready()
-		default:
-			b = s.Ready()
-		}
-	}
-	return a, b
-}
-
 func (l *Line) allEnded() bool {
-	for _, ended := range l.ended {
-		if !ended {
+	for _, in := range l.intakes {
+		if !in.ended {
 			return false
 		}
 	}
