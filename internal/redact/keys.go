@@ -74,7 +74,7 @@ func (k kind) holds(text []byte) bool {
 	case account:
 		return isIBAN(text)
 	case auth:
-		return bytes.IndexByte(text, ':') > 0 && bytes.IndexByte(text, ' ') < 0
+		return bytes.IndexByte(text, ':') > 0 && bytes.IndexByte(text, ' ') < 0 && !bytes.HasPrefix(text, []byte(Mask))
 	}
 	return true
 }
