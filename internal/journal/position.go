@@ -77,7 +77,7 @@ func (r *Reader) Seek(p Position) error {
 	maps.Copy(r.resume, p.Files)
 	for _, f := range r.files {
 		if f.f == nil && p.Files[f.fileID.String()] < f.last {
-			r.reopen(f)
+			r.reopen(f, p.Files[f.fileID.String()])
 		}
 	}
 	r.seekSequences(p, cursor)
@@ -91,18 +91,33 @@ func (r *Reader) Seek(p Position) error {
 	return nil
 }
 
-// reopen opens a file again that was closed after it had been drained.
-func (r *Reader) reopen(f *file) {
+// reopen opens a file again that was closed after it had been drained, to read on
+// behind number last.
+func (r *Reader) reopen(f *file, last uint64) {
 	again, err := openFile(f.path, f.serial, r.journalctl)
 	if err != nil || again.fileID != f.fileID {
 		if err == nil {
 			again.close()
 			err = fs.ErrNotExist
 		}
-		r.gap(Gap{Reason: "vanished_file", Path: f.path}, err)
+		r.gap(Gap{Reason: "vanished_file", Path: f.path, Entries: f.last - last}, err)
+		f.last = last
 		return
 	}
 	f.f, f.n, f.node = again.f, again.n, again.node
+}
+
+// takeBack makes what was delivered of j behind a sequence number undelivered, in
+// the counts only: j cannot be read any more.
+func (j *file) takeBack(seqnum uint64) {
+	if j.hasHead {
+		j.hasHead = false
+		j.index--
+	}
+	if back := j.last - min(j.last, seqnum); back > 0 {
+		j.index -= min(j.index, back)
+		j.last = seqnum
+	}
 }
 
 // seekAll moves every open file to the same target.
@@ -121,6 +136,7 @@ func (r *Reader) seek(to func(*file) target) {
 			continue
 		}
 		if _, err := f.refresh(); err != nil {
+			f.takeBack(to(f).seqnum)
 			r.lose(f, "vanished_file", err)
 			continue
 		}

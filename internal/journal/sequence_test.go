@@ -353,3 +353,45 @@ func TestResumingReadsFewTimes(t *testing.T) {
 		}
 	}
 }
+
+// What was delivered and is to be delivered again, but is gone, is missing too.
+func TestAFileThatVanishesBeforeARewindIsCountedFromThere(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		dir := t.TempDir()
+		path := archivedName(dir, "system", 1)
+		writeFile(t, path, part(1, 9, span(1, 50)...).b)
+		f := follow(t, dir)
+		f.messages(4)
+		start, err := f.s.Position(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := 20
+		if closed {
+			read = 50
+		}
+		f.messages(read - 4)
+		if closed {
+			end, err := f.s.Position(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.s.Commit(end); err != nil { // closes it
+				t.Fatal(err)
+			}
+		}
+		if err := os.Truncate(path, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := f.s.Rewind(start); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.nothing()
+		f.want(t, "vanished_file", 46, 1)
+	}
+}
