@@ -84,6 +84,7 @@ type fallback struct {
 
 	seen      version // of the file, before the last run
 	changed   bool    // since then; waits for the next round
+	owed      bool    // a round came during the run, which may have seen the file before
 	finished  bool    // a final run came to its end
 	notBefore time.Time
 	failures  int   // since the last run that did not fail
@@ -116,6 +117,7 @@ func (t *journalctl) turn(now time.Time) {
 // refresh reports whether there may be new entries, which are to be read now.
 func (x *fallback) refresh(j *file) (bool, error) {
 	if x.child != nil || x.finished || j.index < j.n {
+		x.owed = x.owed || x.tool.open
 		return false, nil
 	}
 	now, err := versionOf(j.f)
@@ -158,6 +160,10 @@ func (x *fallback) load(j *file) error {
 		j.n = j.index
 		x.finished = x.final
 		x.entry = exported{}
+		if now, err := versionOf(j.f); x.owed && !x.finished && err == nil && now != x.seen {
+			j.n = j.index + 1 // else other files would be ahead of it
+			return x.load(j)
+		}
 	default:
 		return x.fail(j, err)
 	}
@@ -305,7 +311,7 @@ func (x *fallback) survey(j *file, args ...string) (n, first uint64, err error) 
 // start begins a run.
 func (x *fallback) start(j *file, args ...string) error {
 	x.stop()
-	x.final, x.changed = j.archived(), false
+	x.final, x.changed, x.owed = j.archived(), false, false
 	seen, err := versionOf(j.f)
 	if err != nil {
 		return err
