@@ -6,21 +6,13 @@
 package ship
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"math"
 	"time"
 
-	"sidecar/internal/gelf"
-	"sidecar/internal/guard"
 	"sidecar/internal/join"
 	"sidecar/internal/record"
-	"sidecar/internal/rules"
 )
 
 // Options configure a Line.
@@ -96,13 +88,6 @@ type Line struct {
 	lagAt       time.Time // when the lag was last looked at
 }
 
-// intake is a source with what is held of its entries.
-type intake struct {
-	Source
-	join  *join.Joiner
-	ended bool // it returned io.EOF or an error
-}
-
 // cut is a position in the stream with what lies between it and the one before.
 type cut struct {
 	id     uint64
@@ -171,87 +156,6 @@ func (l *Line) Run(ctx context.Context) error {
 	return err
 }
 
-// forward wakes the line when a source is ready.
-func (l *Line) forward(ctx context.Context, ready <-chan struct{}) error {
-	for {
-		select {
-		case <-ready:
-			select {
-			case l.wake <- struct{}{}:
-			default:
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// restore moves the sources to the saved positions.
-func (l *Line) restore() error {
-	var saved *State
-	if l.State != nil {
-		var err error
-		saved, err = l.State.Load()
-		if errors.Is(err, ErrBadState) {
-			l.Log.Error("start from the oldest entries, some will be sent twice", "err", err)
-			saved = &State{Sources: map[string]json.RawMessage{}}
-			for _, s := range l.Sources {
-				saved.Sources[s.Name()] = json.RawMessage("{}")
-			}
-		} else if err != nil {
-			return err
-		}
-	}
-	if saved != nil {
-		l.seq = saved.Seq
-		l.restoreLimits(saved)
-		for _, s := range l.Sources {
-			if position, ok := saved.Sources[s.Name()]; ok {
-				if err := s.Rewind(position); err != nil {
-					return fmt.Errorf("resume %s: %w", s.Name(), err)
-				}
-			}
-		}
-	}
-	// The start position counts as confirmed: after a crash before the first
-	// confirmation, what came in between is still sent.
-	state, err := l.position()
-	if err != nil {
-		return err
-	}
-	l.committed = state
-	l.save(time.Now(), true)
-	return nil
-}
-
-// position returns where the sources are.
-func (l *Line) position() (State, error) {
-	s := State{Seq: l.seq, read: l.read, Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
-	for _, in := range l.intakes {
-		p, err := in.Position(in.join.Held(nil))
-		if err != nil {
-			return s, fmt.Errorf("position of %s: %w", in.Name(), err)
-		}
-		s.Sources[in.Name()] = p
-	}
-	return s, nil
-}
-
-// limits returns the state of the rate limits, which belongs to a position.
-func (l *Line) limits() []rules.UnitState {
-	if l.Pipeline.Rules == nil {
-		return nil
-	}
-	return l.Pipeline.Rules.State(nil)
-}
-
-// restoreLimits goes back to the limits of a state.
-func (l *Line) restoreLimits(s *State) {
-	if l.Pipeline.Rules != nil {
-		l.Pipeline.Rules.Restore(s.Limits)
-	}
-}
-
 // outputFailed logs the first failure of an outage; the rest is counted.
 func (l *Line) outputFailed(err error) {
 	l.Metrics.connected(false)
@@ -271,192 +175,6 @@ func (l *Line) outputWorks() {
 		l.failing = nil
 	}
 }
-
-// rewind goes back to the last confirmed position.
-func (l *Line) rewind() error {
-	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
-	l.seq, l.read = l.committed.Seq, l.committed.read
-	l.restoreLimits(&l.committed)
-	l.Metrics.rewind()
-	l.Gaps.rewind()
-	for _, in := range l.intakes {
-		in.ended = false
-		in.join.Reset()
-		if err := in.Rewind(l.committed.Sources[in.Name()]); err != nil {
-			return fmt.Errorf("rewind %s: %w", in.Name(), err)
-		}
-	}
-	return nil
-}
-
-// confirmed commits the pending cut.
-func (l *Line) confirmed(id uint64) error {
-	c := l.pending
-	if c == nil || c.id != id {
-		return nil // of a connection before a rewind
-	}
-	l.pending = nil
-	l.Metrics.confirm(c.counts, c.bytes, time.Now())
-	l.Gaps.confirm(c.gaps)
-	l.outputWorks()
-	return l.commit(c.state)
-}
-
-// commit makes state what Rewind goes back to, and what is saved next.
-func (l *Line) commit(state State) error {
-	for _, s := range l.Sources {
-		position := state.Sources[s.Name()]
-		if bytes.Equal(position, l.committed.Sources[s.Name()]) {
-			continue
-		}
-		l.saved = false
-		if err := s.Commit(position); err != nil {
-			return fmt.Errorf("commit %s: %w", s.Name(), err)
-		}
-	}
-	l.committed = state
-	return nil
-}
-
-// fillEntries bounds one fill, for entries that become no message.
-const fillEntries = 10_000
-
-// fill reads entries until the batch is full or no source has more, and reports
-// whether there may be more at once. The sources take turns, a batch each, so that
-// a busy one cannot hold up the others. After an error of a source no more is read.
-func (l *Line) fill() bool {
-	l.Metrics.setPhase(PhaseReading)
-	now := time.Now()
-	for range l.intakes {
-		more := l.take(l.intakes[l.turn], now)
-		l.turn = (l.turn + 1) % len(l.intakes)
-		if more {
-			return true
-		}
-	}
-	return false
-}
-
-// take reads entries of one source until the batch is full, and reports whether it
-// is, or there may be more.
-func (l *Line) take(in *intake, now time.Time) bool {
-	for n := 0; n < fillEntries; n++ {
-		if in.ended || l.readErr != nil {
-			return false
-		}
-		ok, err := in.Next(&l.entry)
-		if err != nil {
-			in.ended = true
-			if !errors.Is(err, io.EOF) {
-				l.readErr = fmt.Errorf("read %s: %w", in.Name(), err)
-			}
-			return false
-		}
-		if !ok {
-			return false
-		}
-		l.append(in, &l.entry, now)
-		if len(l.unsent) >= batchBytes {
-			return true
-		}
-	}
-	return true
-}
-
-// append takes e, the next entry of a source, and appends the frames of what is
-// complete with it to the batch.
-func (l *Line) append(in *intake, e *record.Entry, now time.Time) {
-	l.resending = l.read < l.maxRead
-	l.read++
-	l.maxRead = max(l.maxRead, l.read)
-	if !l.resending {
-		l.Metrics.unit(in.Name(), e.Unit).read.Add(1)
-	}
-	in.join.Add(e, now)
-	l.encode(in)
-}
-
-// encode parses the entries of a source that are complete and appends their frames
-// to the batch.
-func (l *Line) encode(in *intake) {
-	for {
-		e, ok := in.join.Next()
-		if !ok {
-			break
-		}
-		unit := l.Metrics.unit(in.Name(), e.Unit)
-		l.lastUsec = max(l.lastUsec, e.TimeUsec)
-		if l.State != nil || l.Replay {
-			e.Seq = l.seq + 1 // so that a field of the line gives way to it
-		}
-		var left int
-		l.recs, left = l.Pipeline.Records(l.recs[:0], e)
-		l.frames(unit)
-		unit.left.Add(uint64(left))
-	}
-	if len(l.recs) > maxKeepRecords {
-		l.recs = nil // one line of many documents should not cost its memory for ever
-	}
-}
-
-// frames appends the frames of l.recs to the batch.
-func (l *Line) frames(unit *unitStats) {
-	for i := range l.recs {
-		r := &l.recs[i]
-		l.seq++
-		r.Seq = 0
-		if l.State != nil {
-			r.Seq = l.seq
-		}
-		l.unsent = append(gelf.Append(l.unsent, r, &l.Pipeline.GELF), 0)
-		unit.degraded(r.Degraded)
-	}
-	unit.add(len(l.recs), l.resending)
-}
-
-// summarise sends what is to be said about what is not sent: what a limit left
-// out, and gaps. For a limit the time is, with a backlog, that of the latest
-// entry; at the end everything is due.
-func (l *Line) summarise(now time.Time, more, end bool) {
-	usec := now.UnixMicro()
-	switch {
-	case end:
-		usec = math.MaxInt64
-	case more:
-		usec = l.lastUsec
-	}
-	l.recs = l.Gaps.due(l.recs[:0], now)
-	if l.Pipeline.Rules != nil {
-		l.recs = l.Pipeline.Rules.Due(l.recs, usec)
-	}
-	for i := range l.recs {
-		l.Pipeline.finish(&l.recs[i])
-	}
-	l.frames(l.Metrics.unit(l.Sources[0].Name(), nil))
-}
-
-// expire sends on what has waited long enough for more of it, or, with all,
-// everything that waits.
-func (l *Line) expire(now time.Time, all bool) {
-	for _, in := range l.intakes {
-		if all {
-			in.join.Flush()
-		} else {
-			in.join.Expire(now)
-		}
-		l.encode(in)
-	}
-}
-
-// held returns how many entries wait for more of them.
-func (l *Line) held() (n int) {
-	for _, in := range l.intakes {
-		n += in.join.Pending()
-	}
-	return n
-}
-
-const maxKeepRecords = 64
 
 // flush sends the batch.
 func (l *Line) flush(ctx context.Context) error {
@@ -519,47 +237,4 @@ func (l *Line) updateLag(now time.Time) {
 		entries, age := s.Lag(now)
 		l.Metrics.setLag(s.Name(), entries, age)
 	}
-}
-
-// save writes the committed state, at most every SaveEvery unless forced. A
-// failure (a full disk) does not stop the line: the price is duplicates after a
-// crash, not loss.
-func (l *Line) save(now time.Time, force bool) {
-	if l.State == nil {
-		l.saved = true
-		return
-	}
-	if !force && (l.saved || now.Sub(l.savedAt) < l.SaveEvery) {
-		return
-	}
-	l.savedAt = now
-	l.saveTypes() // before the position: a crash then forgets only what is read again
-	err := l.State.Save(&l.committed)
-	l.saved = err == nil
-	if err != nil {
-		l.Metrics.saveFailures.Add(1)
-	}
-	if failed := err != nil; failed != l.saveFailing {
-		l.saveFailing = failed
-		if failed {
-			l.Log.Error("positions cannot be saved; shipping goes on, a crash now would send some messages twice", "err", err)
-		} else {
-			l.Log.Info("positions are saved again")
-		}
-	}
-}
-
-// saveTypes writes what the guard has learned.
-func (l *Line) saveTypes() {
-	g := l.Pipeline.Guard
-	if g == nil || !g.Dirty() {
-		return
-	}
-	t := g.Snapshot()
-	if err := t.Save(l.State.Path(guard.FileName)); err != nil {
-		l.Metrics.saveFailures.Add(1)
-		l.Log.Debug("field types cannot be saved", "err", err)
-		return
-	}
-	g.Saved(t)
 }
