@@ -369,6 +369,9 @@ func (p *Parser) limited(text []byte) record.Value {
 	if len(text) > p.opt.MaxStringBytes {
 		text = cut(text, p.opt.MaxStringBytes)
 		p.rec.Degraded |= record.ValueCut
+		if isBlank(text) {
+			text = p.constant(ellipsis) // Graylog would drop a blank one
+		}
 	}
 	return record.Value{Kind: record.Text, Bytes: text}
 }

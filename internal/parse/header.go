@@ -103,13 +103,17 @@ func (c *cursor) pri() (pri int, found bool) {
 	return pri, true
 }
 
-// word reads up to the next blank, and the blank.
+// word reads up to the next blank, and the blank. No word of a header has a brace: a
+// document begins there.
 func (c *cursor) word() []byte {
 	n := bytes.IndexByte(c.b[c.i:min(len(c.b), c.i+maxWord)], ' ')
 	if n <= 0 {
 		return nil
 	}
 	w := c.b[c.i : c.i+n]
+	if bytes.IndexByte(w, '{') >= 0 {
+		return nil
+	}
 	c.i += n + 1
 	return w
 }

@@ -61,9 +61,6 @@ func FuzzRedact(f *testing.F) {
 		if utf8.ValidString(text) && !utf8.Valid(out) {
 			t.Fatalf("%q becomes %q, which is not UTF-8", text, out)
 		}
-		if again := r.AppendText(nil, out); !bytes.Equal(again, out) {
-			t.Fatalf("%q becomes %q, then %q", text, out, again)
-		}
 		plain := strings.Map(func(c rune) rune {
 			if strings.ContainsRune(`=:-_$.JIzbB\`, c) {
 				return ' '
