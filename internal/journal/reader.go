@@ -357,7 +357,7 @@ func (r *Reader) fill(f *file, e *Entry) (read int) {
 			e.known[field.Name] = field.Value()
 		}
 		if r.options.AllFields {
-			fields = append(fields, field)
+			fields = append(fields, *field)
 		}
 	}
 	e.Fields = fields

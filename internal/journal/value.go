@@ -102,12 +102,13 @@ type cacheSlot struct {
 
 // values reads DATA objects through the cache, for all files of a Reader.
 type values struct {
-	slots   []cacheSlot
-	cached  int // bytes of values in slots
-	names   map[string]key
-	scratch []byte // the values of the current entry that are not in the cache
-	full    bool   // a value of the current entry was too large: unpack no more of it
-	zstd    *zstd.Decoder
+	slots    []cacheSlot
+	cached   int // bytes of values in slots
+	names    map[string]key
+	scratch  []byte // the values of the current entry that are not in the cache
+	uncached Field  // the last of them
+	full     bool   // a value of the current entry was too large: unpack no more of it
+	zstd     *zstd.Decoder
 }
 
 // key is what there is to know about a field name.
@@ -156,12 +157,12 @@ func (v *values) slot(serial, off uint64) *cacheSlot {
 	return &v.slots[((off>>3)^serial<<40)*0x9E3779B97F4A7C15>>(64-cacheBits)]
 }
 
-// read returns the field of the DATA object at off of file j. It is valid until
-// the next begin.
-func (v *values) read(j *file, off uint64) (Field, error) {
+// read returns the field of the DATA object at off of file j. Its Data are valid
+// until the next begin, the Field itself until the next read.
+func (v *values) read(j *file, off uint64) (*Field, error) {
 	slot := v.slot(j.serial, off)
 	if slot.off == off && slot.serial == j.serial {
-		return slot.field, nil
+		return &slot.field, nil
 	}
 	field, shared, err := v.load(j, off)
 	if err == nil && shared && len(field.Data) <= maxCachedValue {
@@ -169,7 +170,8 @@ func (v *values) read(j *file, off uint64) (Field, error) {
 		field.Data = bytes.Clone(field.Data)
 		v.keep(slot, cacheSlot{off: off, serial: j.serial, field: field})
 	}
-	return field, err
+	v.uncached = field
+	return &v.uncached, err
 }
 
 func (v *values) keep(slot *cacheSlot, value cacheSlot) {
