@@ -142,7 +142,7 @@ func newDecoder() (*zstd.Decoder, error) {
 // begin starts a new entry: what was returned for the last one may be overwritten.
 func (v *values) begin() {
 	if cap(v.scratch) > 1<<20 { // one huge value should not cost its memory for ever
-		v.scratch = nil
+		v.scratch, v.uncached = nil, Field{}
 		if d, err := newDecoder(); err == nil { // the old one refers to what it decoded last
 			v.zstd.Close()
 			v.zstd = d
