@@ -403,13 +403,20 @@ func (s *scanner) flag(i int) (m match, next int) {
 		return m, end
 	}
 	v := end
-	for v < len(src) && v-end < 12 && (src[v] == ' ' || src[v] == '\\' || src[v] == '"' || src[v] == '\'' || src[v] == ',' || src[v] == '\n') {
-		v++
+	for list := false; v < len(src) && v-end < 12; v++ {
+		c := src[v]
+		list = list || c == ',' // of arguments, which may be on lines of their own
+		if c != ' ' && c != '\\' && c != '"' && c != '\'' && c != ',' && (c != '\n' || !list) {
+			break
+		}
 	}
 	if v == end || v == len(src) || src[v] == '-' || src[v] == '<' || src[v] == '[' || src[v] == '=' {
 		return m, end
 	}
 	m = match{start: v, end: s.bareEnd(v, unbounded), rule: ruleKey}
+	if _, known := scheme(src[m.start:m.end]); known && m.end < len(src) && src[m.end] == ' ' {
+		m.end = s.bareEnd(m.end+1, unbounded)
+	}
 	if m.start >= m.end || literal(src[m.start:m.end]) {
 		return match{}, v
 	}
