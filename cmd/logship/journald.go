@@ -6,8 +6,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sidecar/internal/journal"
 	"sidecar/internal/settings"
+	"sidecar/internal/ship"
 )
 
 // filter returns which entries of the journal are shipped. own is the unit that
@@ -82,4 +85,39 @@ func moment(s string, now time.Time) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf(`%q is not a time: want how long ago, such as "-2h", or such as "2026-11-17 08:15"`, s)
+}
+
+// journalOf returns the journal of a line, nil if it reads none.
+func journalOf(line *ship.Line) *journal.Source {
+	for _, s := range line.Sources {
+		if j, ok := s.(*journal.Source); ok {
+			return j
+		}
+	}
+	return nil
+}
+
+// journalMetrics is a prometheus.Collector.
+type journalMetrics struct{ *journal.Source }
+
+func (m journalMetrics) headroom() *prometheus.Desc {
+	return prometheus.NewDesc("logship_journal_headroom_seconds", "How long the oldest entry that is not read is safe from being removed by journald, as estimated; absent if that is not known.", nil, nil)
+}
+
+func (m journalMetrics) fallback() *prometheus.Desc {
+	return prometheus.NewDesc("logship_journal_fallback_files", "Journal files of an unknown format, which are read through journalctl.", nil, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (m journalMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.headroom()
+	ch <- m.fallback()
+}
+
+// Collect implements prometheus.Collector.
+func (m journalMetrics) Collect(ch chan<- prometheus.Metric) {
+	if d, ok := m.Headroom(); ok {
+		ch <- prometheus.MustNewConstMetric(m.headroom(), prometheus.GaugeValue, d.Seconds())
+	}
+	ch <- prometheus.MustNewConstMetric(m.fallback(), prometheus.GaugeValue, float64(m.FallbackFiles()))
 }

@@ -262,7 +262,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Li
 			}
 		})
 	}
-	wg.Go(func() { daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line.Metrics) }) })
+	wg.Go(func() { daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line) }) })
 	daemon.Ready(r.log)
 	said := make(chan struct{})
 	finished := context.AfterFunc(ctx, func() {
@@ -284,26 +284,11 @@ func registry(line *ship.Line) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
-	if j, ok := line.Sources[0].(*journal.Source); ok {
-		r.MustRegister(headroomMetric{j})
+	if j := journalOf(line); j != nil {
+		r.MustRegister(journalMetrics{j})
 	}
 	r.MustRegister(line.Metrics, &line.Pipeline, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
-}
-
-// headroomMetric is a prometheus.Collector.
-type headroomMetric struct{ *journal.Source }
-
-func (h headroomMetric) desc() *prometheus.Desc {
-	return prometheus.NewDesc("logship_journal_headroom_seconds", "How long the oldest entry that is not read is safe from being removed by journald, as estimated; absent if that is not known.", nil, nil)
-}
-
-func (h headroomMetric) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc() }
-
-func (h headroomMetric) Collect(ch chan<- prometheus.Metric) {
-	if d, ok := h.Headroom(); ok {
-		ch <- prometheus.MustNewConstMetric(h.desc(), prometheus.GaugeValue, d.Seconds())
-	}
 }
 
 func health(m *ship.Metrics) daemon.Health {
@@ -324,18 +309,21 @@ func health(m *ship.Metrics) daemon.Health {
 }
 
 // statusLine is what `systemctl status` shows.
-func statusLine(m *ship.Metrics) (string, bool) {
-	s := m.Status(time.Now())
+func statusLine(line *ship.Line) (string, bool) {
+	s := line.Metrics.Status(time.Now())
 	connection := "connected"
 	if !s.Connected {
 		connection = "not connected"
 	}
-	line := fmt.Sprintf("%s, %d messages sent, %d confirmed", connection, s.Sent, s.Confirmed)
+	text := fmt.Sprintf("%s, %d messages sent, %d confirmed", connection, s.Sent, s.Confirmed)
 	if s.Lag > 0 {
-		line += fmt.Sprintf(", %d entries behind", s.Lag)
+		text += fmt.Sprintf(", %d entries behind", s.Lag)
 		if s.LagAge >= time.Second {
-			line += fmt.Sprintf(" (%v)", s.LagAge.Round(time.Second))
+			text += fmt.Sprintf(" (%v)", s.LagAge.Round(time.Second))
 		}
 	}
-	return line, s.Alive
+	if j := journalOf(line); j != nil && j.FallbackFiles() > 0 {
+		text += fmt.Sprintf(", %d journal files read through journalctl", j.FallbackFiles())
+	}
+	return text, s.Alive
 }

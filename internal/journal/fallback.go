@@ -435,6 +435,20 @@ func (r *Reader) meetFallback(f *file) {
 	}
 }
 
+// FallbackFiles returns how many files are read through journalctl, as of the last
+// Lag. It may be called by any goroutine.
+func (s *Source) FallbackFiles() int { return int(s.fallback.Load()) }
+
+func (s *Source) updateFallback() {
+	files := 0
+	for _, f := range s.r.files {
+		if f.fallback != nil {
+			files++
+		}
+	}
+	s.fallback.Store(int64(files))
+}
+
 // Fallbacks returns where journalctl is used, by directory. Such files cost some
 // twenty times the CPU time of others.
 func (r *Reader) Fallbacks() []Fallback {

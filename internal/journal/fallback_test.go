@@ -341,6 +341,9 @@ exec $real "$@"
 			equalMessages(t, good, numbered("b", 0, 5)) // need not wait
 			equalMessages(t, slices.DeleteFunc(got, isGood), numbered("a", 0, 200))
 			f.want(t, "unsupported_file", 0, 1)
+			if f.s.Lag(time.Now()); f.s.FallbackFiles() == 0 {
+				t.Error("the source does not say that it reads through journalctl")
+			}
 			if all := f.s.Reader().Fallbacks(); len(all) != 1 || all[0].Err != nil {
 				t.Errorf("%+v", all)
 			}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sidecar/internal/record"
@@ -37,7 +38,8 @@ type Source struct {
 	o        SourceOptions
 	r        *Reader
 	headroom headroomGauge
-	pins     *pins // nil without; owned by Run
+	fallback atomic.Int64 // files that are read through journalctl
+	pins     *pins        // nil without; owned by Run
 	entry    Entry
 	id       []byte
 
@@ -312,6 +314,7 @@ func (s *Source) Lag(now time.Time) (entries uint64, age time.Duration) {
 		age = lag(s.r.cursor.RealtimeUsec, now)
 	}
 	s.updateHeadroom(now, age)
+	s.updateFallback()
 	return entries, age
 }
 
