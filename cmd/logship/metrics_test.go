@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sidecar/internal/journal"
+	"sidecar/internal/journal/journaltest"
+	"sidecar/internal/ship"
+)
+
+// TestMetricsOfTheProgramAreDocumented: docs/metrics.md has those that the program
+// adds to the line's, which package ship compares itself.
+func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	entry := journaltest.AppendExport(nil, &journal.Entry{RealtimeUsec: 1794903330_000000, Fields: []journal.Field{{Data: []byte("MESSAGE=m"), NameBytes: 7}}}, false)
+	journaltest.Write(t, filepath.Join(dir, "system.journal"), journaltest.Default(), entry)
+	source, err := journal.NewSource(journal.SourceOptions{Options: journal.Options{Places: []journal.Place{{Root: dir}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	line := ship.New(ship.Options{Sources: []ship.Source{source}, Metrics: ship.NewMetrics(1)})
+	all, err := registry(line).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, family := range all {
+		name := family.GetName()
+		found[name] = true
+		if strings.HasPrefix(name, "logship_") && !strings.Contains(string(page), "| `"+name+"` | "+strings.ToLower(family.GetType().String())+" |") {
+			t.Errorf("%s (%s) is not documented", name, family.GetType())
+		}
+	}
+	for _, name := range []string{"logship_build_info", "logship_journal_fallback_files", "logship_output_connected"} {
+		if !found[name] {
+			t.Errorf("%s is not there", name)
+		}
+	}
+}
