@@ -64,7 +64,7 @@ func (s *scanner) scan() (f frame, ok bool, err error) {
 			if int64(len(b)) == frameBytes+n && checksum(b[4:]) == binary.LittleEndian.Uint32(b) {
 				s.off += frameBytes + n
 				s.tail, s.next = s.off, seq+1
-				return frame{seq, seq - uint64(binary.LittleEndian.Uint32(b[16:])), b[frameBytes:]}, true, nil
+				return frame{seq, seq - uint64(binary.LittleEndian.Uint32(b[16:])), b[frameBytes:len(b):len(b)]}, true, nil
 			}
 		}
 		s.off++
