@@ -87,8 +87,8 @@ func (s *Spool) step(ctx context.Context) error {
 	case s.closed:
 		return ErrClosed
 	case ctx.Err() != nil:
-		if s.held != nil {
-			return fmt.Errorf("append to the spool: %w: %w", s.held, ctx.Err())
+		if s.trouble != nil {
+			return fmt.Errorf("append to the spool: %w: %w", s.trouble, ctx.Err())
 		}
 		return fmt.Errorf("append to the spool: %w", ctx.Err())
 	case s.busy || s.held != nil:
