@@ -44,6 +44,8 @@ collect() {
 			want mount mount
 			want ps procps
 			want curl curl
+			want mkfs.ext4 e2fsprogs # file systems that lose their power
+			want mkfs.xfs xfsprogs
 			;;
 		node) # the Winston service
 			# Debian's npm brings Debian's nodejs, which must not come on top of
