@@ -268,7 +268,7 @@ func (p *Parser) tail(dst []record.Record, first int, text []byte, env *envelope
 	if brace := bytes.IndexByte(text, '{'); brace >= 0 {
 		head = text[:brace]
 	}
-	if text[len(text)-1] != '}' {
+	if len(text) == 0 || text[len(text)-1] != '}' {
 		return dst, false
 	}
 	for i := 0; p.read < maxRescans*len(text); {

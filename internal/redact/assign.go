@@ -406,7 +406,9 @@ func (s *scanner) flag(i int) (m match, next int) {
 	for list := false; v < len(src) && v-end < 12; v++ {
 		c := src[v]
 		list = list || c == ',' // of arguments, which may be on lines of their own
-		if c != ' ' && c != '\\' && c != '"' && c != '\'' && c != ',' && (c != '\n' || !list) {
+		if line := c == '\n' || s.escapeLetter(v); line && !list {
+			return m, end
+		} else if !line && c != ' ' && c != '\\' && c != '"' && c != '\'' && c != ',' {
 			break
 		}
 	}
