@@ -52,6 +52,7 @@ func appendUntilKilled(args []string) error {
 	}
 	src := s.NewSource("spool", nil)
 	var e record.Entry
+	delivered := uint64(0)
 	for {
 		msgs := make([]Message, 1+rand.IntN(60))
 		for i := range msgs {
@@ -68,15 +69,16 @@ func appendUntilKilled(args []string) error {
 			} else if !ok {
 				break
 			}
+			delivered = binary.BigEndian.Uint64(e.Message)
 		}
-		if rand.IntN(4) > 0 || len(e.Message) == 0 {
+		if rand.IntN(4) > 0 {
 			continue
 		}
 		p, err := src.Position(nil)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("confirm %d\n", binary.BigEndian.Uint64(e.Message))
+		fmt.Printf("confirm %d\n", delivered)
 		if err := src.Commit(p); err != nil {
 			return err
 		}
