@@ -46,6 +46,11 @@ func (p Phase) patience() time.Duration {
 // the only writer.
 type Metrics struct {
 	maxUnits int
+	last     struct { // that unit was called with; of the line only
+		source string
+		unit   []byte
+		stats  *unitStats
+	}
 
 	phase      atomic.Int32
 	phaseSince atomic.Int64 // Unix nanoseconds
@@ -94,6 +99,14 @@ const otherUnit = "_other"
 
 // unit returns the counters of a unit of a source. It allocates for a new one only.
 func (m *Metrics) unit(source string, unit []byte) *unitStats {
+	if m.last.stats == nil || m.last.source != source || string(m.last.unit) != string(unit) {
+		m.last.stats = m.find(source, unit)
+		m.last.source, m.last.unit = source, append(m.last.unit[:0], unit...)
+	}
+	return m.last.stats
+}
+
+func (m *Metrics) find(source string, unit []byte) *unitStats {
 	units := m.units[source]
 	if u, ok := units[string(unit)]; ok {
 		return u
