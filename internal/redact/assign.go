@@ -419,6 +419,10 @@ func (s *scanner) flag(i int) (m match, next int) {
 	if _, known := scheme(src[m.start:m.end]); known && m.end < len(src) && src[m.end] == ' ' {
 		m.end = s.bareEnd(m.end+1, unbounded)
 	}
+	// What looks like its value may be a name with a secret of its own.
+	for m.end > m.start && (src[m.end-1] == ':' || src[m.end-1] == '=') {
+		m.end--
+	}
 	if m.start >= m.end || literal(src[m.start:m.end]) {
 		return match{}, v
 	}

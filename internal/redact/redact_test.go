@@ -75,6 +75,7 @@ func TestText(t *testing.T) {
 	check(`["--db-password","a","--port"]`, `["--db-password","[REDACTED]","--port"]`)
 	check("[\n  \"--db-password\",\n  \"a\",\n  \"--port\"]", "[\n  \"--db-password\",\n  \"[REDACTED]\",\n  \"--port\"]")
 	check("--password\nnext line", "")
+	check("--password DB_TOKEN: abc", "--password [REDACTED]: [REDACTED]")
 	check(`{"argv":"--password\nBearer abcdefgh12"}`, `{"argv":"--password\nBearer [REDACTED]"}`)
 	check("curl --token Bearer abc -v", "curl --token [REDACTED] -v")
 	check("usage: --token <token> --password [file]", "")
