@@ -1,0 +1,517 @@
+package filetail
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// candidate is a path that leads to a file.
+type candidate struct {
+	path string
+	status
+	matches bool // a pattern, so that it is to be read; otherwise it may be a rotated file
+}
+
+// forgetAfter is how long a file is remembered after it is gone: compressing it may
+// take long, and a backup may bring it back.
+const forgetAfter = 24 * time.Hour
+
+// scan brings s.files up to date with the file system.
+func (s *Source) scan(now time.Time) {
+	if !s.rescan {
+		s.round++
+		for _, f := range s.files {
+			f.seen = f.stat.mtime
+		}
+	}
+	s.scanned, s.rescan = now, false
+	s.scanNumber++
+	var unknown []candidate
+	for _, c := range s.candidates() {
+		f := s.byNode[c.node]
+		if f == nil {
+			unknown = append(unknown, c)
+			continue
+		}
+		f.scan, f.detached = s.scanNumber, false
+		s.move(f, c.path)
+		// Now, because a copy of what it was may be among the unknown.
+		if f.stat != c.status {
+			s.check(f)
+		}
+		if !f.read {
+			s.enqueue(f)
+		}
+	}
+	for _, f := range s.files {
+		if f.gone.IsZero() && f.scan != s.scanNumber {
+			s.missing(f, now)
+		}
+	}
+	slices.SortStableFunc(unknown, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.mtime, b.mtime), cmp.Compare(a.path, b.path))
+	})
+	unknown = slices.DeleteFunc(unknown, func(c candidate) bool { return s.passedOver[c.path] == c.status })
+	lost := s.lost()
+	unknown = slices.DeleteFunc(unknown, func(c candidate) bool {
+		f := lost[c.node]
+		return f != nil && !f.gone.IsZero() && s.take(f, c)
+	})
+	for _, c := range unknown {
+		s.meet(c)
+	}
+	s.first, s.resumed = false, false
+	s.report(now)
+}
+
+// candidates returns the files that match a pattern, and those beside them, and beside
+// the files that are known, whose names look as if rotation had made them.
+func (s *Source) candidates() []candidate {
+	l := listing{Source: s, seen: make(map[string]bool), dirs: make(map[string]string)}
+	known := make(map[string]bool) // full paths of which rotated files are looked for
+	dirs := make(map[string]bool)
+	for _, pattern := range s.o.Paths {
+		s.watch.add(fixedPart(pattern))
+		s.rotation.expand(pattern, func(path string, rotated bool) {
+			if s.excluded(path) {
+				return
+			}
+			if path = l.add(path, !rotated); path != "" {
+				s.watch.add(filepath.Dir(path))
+			}
+		})
+	}
+	for _, f := range s.files {
+		dir := filepath.Dir(f.path)
+		known[filepath.Join(dir, f.name)], dirs[dir] = true, true
+		if f.gone.IsZero() {
+			l.add(f.path, false)
+		}
+	}
+	for dir := range dirs {
+		s.watch.add(dir)
+		entries, _ := os.ReadDir(dir) // what is unreadable was reported with its files
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			origin := func(name string) bool { return known[filepath.Join(dir, name)] }
+			if !l.seen[path] && e.Type().IsRegular() && slices.ContainsFunc(s.rotation.origins(e.Name()), origin) {
+				l.add(path, false)
+			}
+		}
+	}
+	return l.all
+}
+
+// listing collects candidates, each once.
+type listing struct {
+	*Source
+	all  []candidate
+	seen map[string]bool
+	dirs map[string]string // real paths of directories
+}
+
+// add adds the file that path leads to and returns its real path, "" if there is none.
+func (l *listing) add(path string, matches bool) string {
+	real, err := l.real(path)
+	if err == nil && l.seen[real] {
+		return real
+	}
+	var st status
+	if err == nil {
+		st, err = look(real)
+	}
+	l.trouble(path, ignoreNotExist(err))
+	if err != nil {
+		return ""
+	}
+	l.seen[real] = true
+	l.all = append(l.all, candidate{path: real, status: st, matches: matches})
+	return real
+}
+
+// real returns path without links.
+func (l *listing) real(path string) (string, error) {
+	dir, name := filepath.Split(path)
+	known, ok := l.dirs[dir]
+	if !ok {
+		var err error
+		if known, err = filepath.EvalSymlinks(dir); err != nil {
+			return "", err
+		}
+		l.dirs[dir] = known
+	}
+	path = filepath.Join(known, name)
+	st, err := os.Lstat(path)
+	if err != nil || st.Mode()&fs.ModeSymlink == 0 {
+		return path, err
+	}
+	return filepath.EvalSymlinks(path)
+}
+
+func (s *Source) excluded(path string) bool {
+	return slices.ContainsFunc(s.o.Exclude, func(p string) bool {
+		ok, _ := filepath.Match(p, filepath.Base(path))
+		return ok
+	})
+}
+
+// ignoreNotExist: a file that is removed between two looks is nothing unusual.
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// trouble logs err about a path, once until it is nil.
+func (s *Source) trouble(path string, err error) {
+	known := s.troubles[path]
+	switch {
+	case err != nil && !known:
+		s.troubles[path] = true
+		s.o.Log.Warn("read file", "path", path, "err", err)
+	case err == nil && known:
+		delete(s.troubles, path)
+		s.o.Log.Info("read file again", "path", path)
+	}
+}
+
+// move notes where f is. Opened again, it is what its new name says: compressed or not.
+func (s *Source) move(f *file, path string) {
+	if f.path != path {
+		delete(s.byPath, f.path)
+		f.path = path
+	}
+	s.byPath[path] = f
+}
+
+// missing is called for a file that is at its path no more.
+func (s *Source) missing(f *file, now time.Time) {
+	if f.content == nil {
+		if !s.moved(f) {
+			s.lose(f)
+		}
+		return
+	}
+	st, err := f.content.status()
+	f.detached = true
+	delete(s.byPath, f.path)
+	idle := st == f.stat && f.read && now.Sub(f.partialAt) >= s.o.PartialAfter
+	switch {
+	case err != nil, st.links == 0 && idle && f.committed >= f.offset:
+		s.lose(f)
+	case st != f.stat:
+		s.check(f)
+	}
+}
+
+// moved looks for an unread file under names that rotation would not make of it.
+func (s *Source) moved(f *file) bool {
+	if f.unread() == 0 {
+		return false
+	}
+	dir := filepath.Dir(f.path)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if st, err := look(path); err == nil && st.node == f.stat.node {
+			f.scan = s.scanNumber
+			s.move(f, path)
+			s.enqueue(f)
+			return true
+		}
+	}
+	return false
+}
+
+// lose notes that there is nothing to read f from, until another file turns out to be it.
+func (s *Source) lose(f *file) {
+	s.close(f)
+	f.gone, f.detached = s.o.Now(), false
+	if s.byNode[f.stat.node] == f {
+		delete(s.byNode, f.stat.node)
+	}
+	if s.byPath[f.path] == f {
+		delete(s.byPath, f.path)
+	}
+	clear(s.passedOver) // one of them may be the one
+}
+
+// check looks whether f is still what it was, and takes note of what came to it. If its
+// content is another, f is lost and a new file takes its place.
+func (s *Source) check(f *file) bool {
+	if s.reader.f == f {
+		s.settle()
+	}
+	c, err := s.opened(f)
+	if err != nil {
+		s.trouble(f.path, ignoreNotExist(err))
+		s.rescan = s.rescan || errors.Is(err, fs.ErrNotExist)
+		return false
+	}
+	s.trouble(f.path, nil)
+	st, err := c.status()
+	if err != nil || st.node != f.stat.node { // replaced in this moment
+		s.close(f)
+		s.rescan = true
+		return false
+	}
+	if st == f.stat && (f.head.n > 0 || st.size == 0) {
+		return true
+	}
+	head, err := c.head()
+	if err != nil || !f.agrees(c, st.size) {
+		s.truncated(f, st, head, err)
+		return false
+	}
+	if len(head) > f.head.n {
+		f.head = fingerprintOf(head)
+	}
+	f.stat, f.end = st, false
+	s.enqueue(f)
+	return true
+}
+
+// truncated gives the inode of f, of which the content was replaced, to a new file.
+func (s *Source) truncated(f *file, st status, head []byte, err error) {
+	if err != nil && f.compressed() {
+		f.stat, f.read = st, true // half written; it will change
+		return
+	}
+	c, detached := f.content, f.detached
+	f.content = nil
+	s.lose(f)
+	n := s.create(candidate{path: f.path, status: st})
+	n.salt, n.head, n.content, n.detached = cmp.Or(f.id, f.salt), fingerprintOf(head), c, detached
+	s.open[slices.Index(s.open, f)] = n
+	s.rescan = true // the copy of what it was comes first
+}
+
+// create adds a new file, to be read from its start.
+func (s *Source) create(c candidate) *file {
+	s.serial++
+	name := filepath.Base(c.path)
+	if origins := s.rotation.origins(name); len(origins) > 0 {
+		name = origins[0]
+	}
+	f := &file{serial: s.serial, name: name, path: c.path, stat: c.status, born: s.round, scan: s.scanNumber}
+	for _, g := range s.byName[name] {
+		if g.gone.IsZero() && filepath.Dir(g.path) == filepath.Dir(f.path) {
+			f.after = g
+		}
+	}
+	s.add(f)
+	s.bind(f, c)
+	return f
+}
+
+func (s *Source) add(f *file) {
+	s.files = append(s.files, f)
+	s.byName[f.name] = append(s.byName[f.name], f)
+}
+
+// bind makes c the place where f is read.
+func (s *Source) bind(f *file, c candidate) {
+	s.close(f)
+	f.stat, f.gone, f.detached, f.scan, f.read, f.live = c.status, time.Time{}, false, s.scanNumber, false, false
+	s.byNode[c.node] = f
+	s.move(f, c.path)
+	s.enqueue(f)
+}
+
+// lost returns the files that are gone by the inode that they had. What is there now is
+// the first thing to compare them with: it needs no search.
+func (s *Source) lost() map[node]*file {
+	all := make(map[node]*file)
+	for _, f := range s.files {
+		if !f.gone.IsZero() {
+			all[f.stat.node] = f
+		}
+	}
+	return all
+}
+
+// take binds f to c if its content agrees.
+func (s *Source) take(f *file, c candidate) bool {
+	open, err := open(c.path)
+	s.trouble(c.path, ignoreNotExist(err))
+	if err != nil {
+		return false
+	}
+	defer open.close()
+	if !f.agrees(open, c.size) {
+		return false
+	}
+	done := open.inflate != nil && (f.end && f.stat.node == c.node && f.stat.size == c.size || open.ends(f.offset, c.size))
+	f.partial = 0
+	s.bind(f, c)
+	f.end = done
+	for _, g := range s.byName[f.name] {
+		if g.serial > f.serial && g.after == nil && g.offset == 0 {
+			g.after = f
+		}
+	}
+	return true
+}
+
+// meet finds out what a file is that was not there before.
+func (s *Source) meet(c candidate) {
+	open, err := open(c.path)
+	s.trouble(c.path, ignoreNotExist(err))
+	if err != nil {
+		return
+	}
+	defer open.close()
+	head, err := open.head()
+	if err != nil {
+		if !errors.Is(err, fs.ErrClosed) {
+			s.trouble(c.path, err)
+		}
+		return // a compressed file that is just begun
+	}
+	if s.adopt(c) {
+		return
+	}
+	isCopy := s.copies(c, open, head)
+	if s.rescan {
+		return // something was replaced just now; the next scan knows more
+	}
+	if isCopy || !c.matches && !s.between(c) {
+		s.passedOver[c.path] = c.status
+		return
+	}
+	delete(s.passedOver, c.path)
+	salt := s.saltOf(c.node)
+	f := s.create(c)
+	f.head, f.salt = fingerprintOf(head), salt
+	if s.first && !s.resumed && !s.o.Head {
+		s.toEnd(f, open)
+	}
+}
+
+// saltOf returns the id of the last file that was in an inode, or 0.
+func (s *Source) saltOf(n node) uint64 {
+	for _, f := range slices.Backward(s.files) {
+		if f.stat.node == n {
+			return cmp.Or(f.id, f.salt)
+		}
+	}
+	return 0
+}
+
+// toEnd leaves out what is in a file at the first start.
+func (s *Source) toEnd(f *file, c *content) {
+	if c.inflate != nil {
+		f.end = true
+		return
+	}
+	f.offset = f.stat.size
+	f.committed = f.offset
+	s.setTail(f, c)
+	last := []byte{'\n'}
+	c.readFull(last, f.offset-1)
+	f.skip = f.offset > 0 && last[0] != '\n'
+}
+
+// related returns the files that c may be under another name, the newest first.
+func (s *Source) related(c candidate) []*file {
+	name := filepath.Base(c.path)
+	all := slices.Clone(s.byName[name])
+	for _, origin := range s.rotation.origins(name) {
+		all = append(all, s.byName[origin]...)
+	}
+	slices.SortFunc(all, func(a, b *file) int { return cmp.Compare(b.serial, a.serial) })
+	return slices.Compact(all)
+}
+
+// adopt binds c to a file that is gone, of which it is the copy or the compressed form.
+func (s *Source) adopt(c candidate) bool {
+	for _, f := range s.related(c) {
+		// Little content under the same name may be a new file that begins the same
+		// way. The inode number tells; device numbers can change with a boot.
+		sure := f.name != filepath.Base(c.path) || f.head.n == headBytes && f.offset >= headBytes || f.stat.node.ino == c.node.ino
+		if !f.gone.IsZero() && f.head.n > 0 && sure && s.take(f, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// copies reports whether c, by its name a rotated file, says nothing but what one that
+// is still there says.
+func (s *Source) copies(c candidate, open *content, head []byte) bool {
+	name := filepath.Base(c.path)
+	for _, f := range s.related(c) {
+		if !f.gone.IsZero() || f.name == name {
+			continue
+		}
+		if n := f.head.n; n <= len(head) && fingerprintOf(head[:n]) != f.head || !s.check(f) {
+			continue
+		}
+		original, err := s.opened(f)
+		if err == nil && sameAs(open, original, head, c.size) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameAs reports whether a copy, whose first bytes are head, says the same as original,
+// so far as it goes: at its head and where it ends.
+func sameAs(copied, original *content, head []byte, size int64) bool {
+	first, err := original.head()
+	if err != nil || !bytes.HasPrefix(first, head) {
+		return false // a copy never has more than the original, which grew meanwhile
+	}
+	st, err := original.status()
+	if err != nil || copied.inflate != nil || original.inflate != nil {
+		return err == nil
+	}
+	var a, b [tailBytes]byte
+	from := max(0, size-tailBytes)
+	na, _ := copied.readFull(a[:size-from], from)
+	nb, _ := original.readFull(b[:size-from], from)
+	return size <= st.size && bytes.Equal(a[:na], b[:nb])
+}
+
+// between reports whether c, which matches no pattern, was written and rotated while no
+// one looked: it is no older than all that was seen under its name.
+func (s *Source) between(c candidate) bool {
+	if s.first && !s.resumed {
+		return s.o.Head
+	}
+	return !slices.ContainsFunc(s.related(c), func(f *file) bool { return f.born != s.round && f.seen > c.mtime })
+}
+
+// report tells of the files that are gone with something unread, and forgets old ones.
+func (s *Source) report(now time.Time) {
+	for _, f := range s.files {
+		if f.gone.IsZero() || s.rescan || f.head.n == 0 {
+			continue // of what was never looked into, nothing can be said to be missing
+		}
+		n := f.unread() - f.reported
+		if n > 0 {
+			f.reported += n
+		}
+		if n > 0 && s.o.OnGap != nil {
+			reason := "removed"
+			if s.byNode[f.stat.node] != nil {
+				reason = "truncated"
+			}
+			s.o.OnGap(Gap{Reason: reason, Path: f.path, Bytes: n})
+		}
+	}
+	s.files = slices.DeleteFunc(s.files, func(f *file) bool {
+		old := !f.gone.IsZero() && (now.Sub(f.gone) > forgetAfter || f.head.n == 0)
+		if old {
+			s.byName[f.name] = slices.DeleteFunc(s.byName[f.name], func(g *file) bool { return g == f })
+		}
+		return old
+	})
+}
