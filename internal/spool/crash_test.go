@@ -54,8 +54,13 @@ func (r *crashRun) run(n int) error {
 		if err := r.operation(); err != nil && !r.disk.off {
 			return err
 		}
-		if r.disk.off {
+		if !r.disk.off {
+			continue
+		}
+		if r.rng.IntN(3) > 0 {
 			r.cut()
+		} else {
+			r.kill()
 		}
 	}
 	r.disk.ops = -1
@@ -81,9 +86,8 @@ func (r *crashRun) operation() error {
 			return nil
 		}
 		return err
-	case 2: // killed: what is written stays, what is in memory goes
-		r.s = nil
-		r.disk.locks = map[string]bool{}
+	case 2:
+		r.kill()
 	case 3, 4:
 		return r.commit()
 	case 5:
@@ -225,6 +229,15 @@ func (r *crashRun) check() error {
 		return fmt.Errorf("%d messages are counted as lost", lost)
 	}
 	return r.missing(r.issued + 1)
+}
+
+// kill ends the process: what is written stays, what is in memory goes.
+func (r *crashRun) kill() {
+	if r.s != nil && r.s.retry != nil {
+		r.s.retry.Stop()
+	}
+	r.s = nil
+	r.disk.ops, r.disk.off, r.disk.locks = -1, false, map[string]bool{}
 }
 
 // cut starts the machine again after the power went off.

@@ -16,10 +16,10 @@
 //
 //  1. What Append returned nil for is delivered until it is confirmed, unchanged and
 //     in the order of its sequence numbers, after a kill or a power cut at any moment.
-//  2. Only what is durable is delivered; Open syncs what it finds at the end before it
-//     trusts it. So a sequence number, and with it an event ID, never stands for two
-//     messages: not even on a disk that lies, because behind an end that is not that of
-//     a closed spool 2^20 numbers, more than a segment can hold, are left out.
+//  2. A process delivers only what it has made durable, or what it has found. A sequence
+//     number, and with it an event ID, never stands for two messages: behind an end that
+//     is not that of a closed spool 2^20 numbers, more than a segment can hold, are left
+//     out, for what was found there may have vanished again, or never been on the disk.
 //  3. What was not confirmed, or confirmed and not yet saved in the file cursor, is
 //     delivered again. What Append did not return nil for may be delivered too.
 //  4. Damage costs the messages it hits. Their number is known, from the sequence

@@ -244,7 +244,6 @@ func (s *Spool) recover() error {
 		rand.Read(id[:])
 	}
 	s.id, s.public = id, id.public()
-	s.syncLast(f)
 	if s.stats.TornBytes, err = f.bound(s.disk, s.dir, id); err != nil {
 		return err
 	}
@@ -257,19 +256,6 @@ func (s *Spool) recover() error {
 	}
 	s.confirm(s.head) // removes what came back
 	return nil
-}
-
-// syncLast makes durable what a process that was killed has written and not synced,
-// for it is delivered now. Where that fails, nothing better can be done.
-func (s *Spool) syncLast(f *found) {
-	if len(f.segments) == 0 {
-		return
-	}
-	if file, err := s.disk.open(s.path(f.segments[len(f.segments)-1].name), false); err == nil {
-		file.Sync()
-		file.Close()
-	}
-	s.disk.syncDir(s.dir)
 }
 
 // number sets the head, the tail and the number of the next message.

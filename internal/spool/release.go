@@ -66,8 +66,7 @@ func (s *Spool) release() error {
 	if err != nil {
 		s.stats.Failures++
 	}
-	s.held = nil // there may be room now
-	s.changed.Broadcast()
+	s.changed.Broadcast() // there may be room now
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 	"sidecar/internal/record"
 )
 
-// Source delivers what the spool holds and is durable, oldest first, as a source of
+// Source delivers what the spool holds and is durable, the oldest first, as a source of
 // the line (ship.Source). There is one for each spool. Its methods are for one
 // goroutine; Ready is for any.
 type Source struct {
@@ -184,9 +184,6 @@ func (s *Spool) find(c *Source) (seg segment, grown, ok, ended bool) {
 	for _, seg := range s.segments {
 		reading := c.file != nil && seg.first == c.segment
 		if reading && c.scan.limit < seg.size {
-			// What was durable before and is not found is damaged; behind the limit the
-			// scanner is at a frame again.
-			c.scan.off = max(c.scan.off, c.scan.limit)
 			return seg, true, true, false
 		}
 		if seg.last < c.next {
