@@ -76,9 +76,9 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// TestAGigabyteWithoutANewline needs the memory of one message, whether its octets
+// TestRow30AGigabyteWithoutANewline needs the memory of one message, whether its octets
 // are a line, have a count, or come where a count should.
-func TestAGigabyteWithoutANewline(t *testing.T) {
+func TestRow30AGigabyteWithoutANewline(t *testing.T) {
 	const total, limit = 1 << 30, 64 << 10
 	for name, begin := range map[string]string{"line": "<1>", "counted": "9999999 <1>", "garbage": "4 <1>a"} {
 		f := newFrames(Auto, limit)

@@ -1,0 +1,161 @@
+package syslog
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Message is a raw message as it was received.
+type Message struct {
+	// Text is the message without framing, of any bytes, at most
+	// Options.MaxMessageBytes, never empty.
+	Text []byte
+	// TimeUsec is when it was received, in microseconds since the Unix epoch.
+	TimeUsec int64
+	// Peer is the sender's IP address; empty for a unix socket.
+	Peer []byte
+	// Transport is "udp", "tcp", "tls", "unix" or "unixgram".
+	Transport []byte
+}
+
+// Sink stores messages. Append returns when they are safe, or with an error when they
+// will not be; then the listener ends. It may wait as long as it wants: streams then
+// wait in their senders, datagrams in the backlog. It keeps nothing of msgs, and is
+// called by many goroutines.
+type Sink interface {
+	Append(ctx context.Context, msgs []Message) error
+}
+
+// Options say where and how to listen. Of the limits 0 means the default.
+type Options struct {
+	// Listen is udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:/PATH (a
+	// stream), unixgram:/PATH, or systemd:NAME for the sockets of a socket unit with
+	// FileDescriptorName=NAME (systemd.socket(5)).
+	Listen string
+	// Framing is that of streams.
+	Framing Framing
+	// TLS is needed for tls: certificates and, for mutual TLS, ClientAuth and
+	// ClientCAs. With systemd:NAME it makes TLS of the streams.
+	TLS *tls.Config
+	// Inherited are the sockets that systemd passed, or nil.
+	Inherited *Inherited
+	// Sink takes the messages.
+	Sink Sink
+	// Log tells changes of state.
+	Log *slog.Logger
+	// OnDiscard, if set, is told of discarded messages, at most once in DiscardEvery
+	// for each sender, and once more at the end.
+	OnDiscard func(Discard)
+
+	// MaxMessageBytes is where a longer message is cut: 64 KiB, at most 1 MiB.
+	MaxMessageBytes int
+	// MaxConnections bounds the streams that are open at a time, 256, and
+	// MaxConnectionsPerAddress those of one IP address, 32. What is above is closed
+	// at once.
+	MaxConnections, MaxConnectionsPerAddress int
+	// HandshakeTimeout bounds a TLS handshake, 10 s.
+	HandshakeTimeout time.Duration
+	// FirstByteTimeout is how long a new stream may be silent, 30 s; IdleTimeout, how
+	// long one that has sent something, 10 min.
+	FirstByteTimeout, IdleTimeout time.Duration
+	// SlowTimeout is how long a message may take to arrive, 30 s, unless
+	// SlowBytes, 3,000, come in each such time.
+	SlowTimeout time.Duration
+	SlowBytes   int
+	// ReceiveBufferBytes is asked of the kernel for each datagram socket, 8 MiB.
+	ReceiveBufferBytes int
+	// BacklogBytes bounds the datagrams that wait in memory for the sink, 8 MiB.
+	BacklogBytes int
+	// DiscardEvery is the distance between calls of OnDiscard, 1 min.
+	DiscardEvery time.Duration
+	// Gather is how long to wait for more after a read that brought little, 2 ms;
+	// less than 0 is not at all.
+	Gather time.Duration
+	// StopTimeout bounds the storing of what was received, after the end, 5 s.
+	StopTimeout time.Duration
+	// SocketMode is that of a unix socket, 0666.
+	SocketMode fs.FileMode
+}
+
+// maxMessageBytes is the longest message that a spool takes.
+const maxMessageBytes = 1 << 20
+
+// withDefaults returns o with its defaults, or says what is wrong with it.
+func (o Options) withDefaults() (Options, error) {
+	if o.MaxMessageBytes < 0 || o.MaxMessageBytes > maxMessageBytes {
+		return o, fmt.Errorf("listen %s: message limit %d is not within 1 to %d bytes", o.Listen, o.MaxMessageBytes, maxMessageBytes)
+	}
+	orDefault(&o.MaxMessageBytes, 64<<10)
+	orDefault(&o.MaxConnections, 256)
+	orDefault(&o.MaxConnectionsPerAddress, 32)
+	orDefault(&o.HandshakeTimeout, 10*time.Second)
+	orDefault(&o.FirstByteTimeout, 30*time.Second)
+	orDefault(&o.IdleTimeout, 10*time.Minute)
+	orDefault(&o.SlowTimeout, 30*time.Second)
+	orDefault(&o.SlowBytes, 3000)
+	orDefault(&o.ReceiveBufferBytes, 8<<20)
+	orDefault(&o.BacklogBytes, 8<<20)
+	orDefault(&o.DiscardEvery, time.Minute)
+	orDefault(&o.Gather, 2*time.Millisecond)
+	orDefault(&o.StopTimeout, 5*time.Second)
+	orDefault(&o.SocketMode, 0o666)
+	return o, nil
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// address is a parsed Options.Listen.
+type address struct {
+	network string // udp, tcp, unix, unixgram or systemd
+	tls     bool
+	name    string // host:port, path or name
+}
+
+func parseAddress(s string) (a address, err error) {
+	scheme, rest, _ := strings.Cut(s, ":")
+	switch scheme {
+	case "unix", "unixgram":
+		path := strings.TrimPrefix(rest, "//")
+		if !strings.HasPrefix(path, "/") {
+			return a, fmt.Errorf("listen %q: the path is not absolute", s)
+		}
+		return address{network: scheme, name: path}, nil
+	case "systemd":
+		if rest == "" {
+			return a, fmt.Errorf("listen %q: no name of a socket", s)
+		}
+		return address{network: scheme, name: rest}, nil
+	case "udp", "tcp", "tls":
+		u, err := url.Parse(s)
+		if err != nil {
+			return a, fmt.Errorf("listen: %w", err)
+		}
+		if _, port, err := net.SplitHostPort(u.Host); err != nil || port == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			return a, fmt.Errorf("listen %q: want %s://HOST:PORT", s, scheme)
+		}
+		a = address{network: scheme, name: u.Host}
+		if scheme == "tls" {
+			a.network, a.tls = "tcp", true
+		}
+		return a, nil
+	}
+	return a, fmt.Errorf("listen %q: want udp, tcp, tls, unix, unixgram or systemd", s)
+}
+
+// storeName is the name in systemd's FD store: the address without ":", which names
+// there must not have (sd_pid_notify_with_fds(3), FDNAME).
+func (a address) storeName() string {
+	return "logship-" + strings.ReplaceAll(a.network+"_"+a.name, ":", "_")
+}

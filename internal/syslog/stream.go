@@ -1,0 +1,267 @@
+package syslog
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// accept serves the connections of s until ctx is done or the sink fails.
+func (l *Listener) accept(ctx, storing context.Context, s *socket) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { s.listener.Close() })()
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+
+	var failure error
+	var once sync.Once
+	open := &connections{byAddress: map[netip.Addr]int{}}
+	delay := time.Duration(0)
+	for {
+		c, err := s.listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				c.Close()
+			}
+			cancel()
+			work.Wait()
+			return failure
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		case err != nil:
+			// For want of descriptors or memory the connection stays in the kernel's queue.
+			l.counts.acceptError.Add(1)
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			if delay == 5*time.Millisecond {
+				l.o.Log.Warn("cannot accept connections, tries again", "source", l.o.Listen, "err", err)
+			}
+			wait(ctx, delay)
+			continue
+		}
+		delay = 0
+		l.counts.accepted.Add(1)
+		peer := peerOf(c)
+		if !l.admit(open, peer) {
+			c.Close()
+			continue
+		}
+		work.Go(func() {
+			defer open.remove(peer)
+			l.counts.connections.Add(1)
+			defer l.counts.connections.Add(-1)
+			if err := l.serve(ctx, storing, s, c, peer); err != nil {
+				once.Do(func() { failure = err; cancel() })
+			}
+		})
+	}
+}
+
+// wait waits for d or the end of ctx.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// peerOf returns the address of the other side; for a unix socket the zero Addr.
+func peerOf(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// connections counts the open connections of one socket.
+type connections struct {
+	mu        sync.Mutex
+	total     int
+	byAddress map[netip.Addr]int
+}
+
+// admit counts a connection of peer, if the limits allow one more. Senders on a unix
+// socket have no address; only the total counts for them.
+func (l *Listener) admit(c *connections, peer netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.total >= l.o.MaxConnections:
+		l.counts.refusedTotal.Add(1)
+		return false
+	case peer.IsValid() && c.byAddress[peer] >= l.o.MaxConnectionsPerAddress:
+		l.counts.refusedAddress.Add(1)
+		return false
+	}
+	c.total++
+	c.byAddress[peer]++
+	return true
+}
+
+func (c *connections) remove(peer netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total--
+	if c.byAddress[peer]--; c.byAddress[peer] == 0 {
+		delete(c.byAddress, peer)
+	}
+}
+
+// serve reads one connection to its end. When ctx is done, it reads what has come and
+// no more. The error is the sink's.
+func (l *Listener) serve(ctx, storing context.Context, s *socket, c net.Conn, peer netip.Addr) error {
+	defer c.Close()
+	// The kernel hands out what it holds, and then the end of the stream.
+	defer context.AfterFunc(ctx, func() {
+		if half, ok := c.(interface{ CloseRead() error }); ok {
+			_ = half.CloseRead() // an error: the other side is gone
+		}
+	})()
+	st := &stream{l: l, conn: c, frames: newFrames(l.o.Framing, l.o.MaxMessageBytes),
+		envelope: Message{Transport: []byte(c.LocalAddr().Network())}}
+	if peer.IsValid() {
+		st.envelope.Peer = []byte(peer.String())
+	}
+	if s.tls != nil {
+		t := tls.Server(c, s.tls)
+		st.conn, st.envelope.Transport = t, []byte("tls")
+		if err := l.handshake(ctx, t); err != nil {
+			l.counts.handshakes.Add(1)
+			l.o.Log.Debug("no TLS handshake", "source", l.o.Listen, "peer", peer, "err", err)
+			return nil
+		}
+	}
+	return st.run(ctx, storing)
+}
+
+func (l *Listener) handshake(ctx context.Context, t *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, l.o.HandshakeTimeout)
+	defer cancel()
+	return t.HandshakeContext(ctx)
+}
+
+// stream is one connection.
+type stream struct {
+	l        *Listener
+	conn     net.Conn
+	frames   *frames
+	envelope Message // of all its messages
+	batch    []Message
+
+	silent bool      // nothing has come yet
+	begun  time.Time // when the time for the first octet or for a message began
+	since  int       // octets since then
+	until  time.Time // when to stop reading at the end, or zero
+}
+
+func (s *stream) run(ctx, storing context.Context) error {
+	o := &s.l.o
+	s.silent = true
+	for {
+		if ctx.Err() != nil && s.until.IsZero() {
+			s.until = time.Now().Add(o.StopTimeout / 2) // there may be a sender that never rests
+		}
+		if err := s.conn.SetReadDeadline(s.deadline(time.Now())); err != nil {
+			return nil // closed by the other side
+		}
+		space := s.frames.space()
+		n, err := s.conn.Read(space)
+		s.frames.wrote(n)
+		late := errors.Is(err, os.ErrDeadlineExceeded) && s.until.IsZero()
+		if late && s.goesOn() {
+			err = nil
+		} else if late {
+			s.l.counts.timedOut.Add(1)
+		}
+		if failure := s.deliver(storing, n, err != nil); failure != nil {
+			return failure
+		}
+		if err != nil {
+			return nil
+		}
+		if n < len(space)/2 && o.Gather > 0 {
+			wait(ctx, o.Gather)
+		}
+	}
+}
+
+// deadline returns until when something must come.
+func (s *stream) deadline(now time.Time) time.Time {
+	o := &s.l.o
+	switch {
+	case !s.until.IsZero():
+		return s.until
+	case s.silent:
+		if s.begun.IsZero() {
+			s.begun = now
+		}
+		return s.begun.Add(o.FirstByteTimeout)
+	case !s.frames.pending():
+		s.begun = time.Time{}
+		return now.Add(o.IdleTimeout)
+	case s.begun.IsZero(), s.since >= o.SlowBytes:
+		s.begun, s.since = now, 0
+	}
+	return s.begun.Add(o.SlowTimeout)
+}
+
+// goesOn reports whether a message that did not end in time may have more time.
+func (s *stream) goesOn() bool {
+	return !s.silent && s.frames.pending() && s.since >= s.l.o.SlowBytes
+}
+
+// maxBatch bounds the messages that are handed over at once: a read can hold very
+// many short ones.
+const maxBatch = 512
+
+// deliver gives what n new octets have completed to the sink, and at the end of the
+// stream what is left.
+func (s *stream) deliver(storing context.Context, n int, ended bool) error {
+	if n > 0 && s.silent {
+		s.silent, s.begun = false, time.Time{}
+	}
+	s.since += n
+	m := s.envelope
+	m.TimeUsec = time.Now().UnixMicro()
+	for more := true; more; {
+		s.batch = s.batch[:0]
+		for more && len(s.batch) < maxBatch {
+			if m.Text, more = s.frames.next(); more {
+				s.batch = append(s.batch, m)
+			}
+		}
+		if !more && ended {
+			if m.Text = s.frames.end(); len(m.Text) > 0 {
+				s.batch = append(s.batch, m)
+			}
+		}
+		if len(s.batch) == 0 {
+			break
+		}
+		s.begun = time.Time{}
+		if err := s.l.store(storing, s.batch); err != nil {
+			return err
+		}
+	}
+	s.l.counts.framed(&s.frames.stats)
+	return nil
+}
+
+// store gives messages to the sink.
+func (l *Listener) store(storing context.Context, msgs []Message) error {
+	if err := l.o.Sink.Append(storing, msgs); err != nil {
+		return fmt.Errorf("store messages: %w", err)
+	}
+	l.counts.stored(msgs)
+	return nil
+}
