@@ -3,6 +3,8 @@ package syslog
 import (
 	"hash/maphash"
 	"sync"
+
+	"sidecar/internal/spool"
 )
 
 // Discard is messages of one sender that were discarded for one reason.
@@ -24,7 +26,7 @@ const (
 	// maxSenders bounds the senders that are told apart in what was discarded.
 	maxSenders = 64
 	// itemOverhead is what a datagram costs in memory besides its text.
-	itemOverhead = 208
+	itemOverhead = 320
 )
 
 // backlog holds datagrams until the sink takes them, at most max bytes. When it is
@@ -57,7 +59,7 @@ type lane struct {
 type queue struct{ first, last *item }
 
 type item struct {
-	Message
+	spool.Message
 	sender     string
 	lane       *lane
 	queue      *queue
@@ -72,7 +74,7 @@ func newBacklog(max int, c *counts) *backlog {
 }
 
 // put takes a message, and its text with it. isError is for severities up to 3.
-func (b *backlog) put(m Message, sender string, isError bool) {
+func (b *backlog) put(m spool.Message, sender string, isError bool) {
 	l := &b.lanes[maphash.String(b.seed, sender)%lanes]
 	q := &l.queues[0]
 	if isError {
@@ -155,7 +157,7 @@ func (b *backlog) discard() {
 
 // take appends the oldest messages to dst, about size bytes, and returns it; ended
 // means that there are none and never will be.
-func (b *backlog) take(dst []Message, size int) (_ []Message, ended bool) {
+func (b *backlog) take(dst []spool.Message, size int) (_ []spool.Message, ended bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for it := b.first; it != nil && size > 0; it = b.first {

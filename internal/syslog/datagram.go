@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"sidecar/internal/spool"
 )
 
 // storeBytes is about what is handed to the sink at once.
@@ -39,7 +41,7 @@ func (l *Listener) receive(ctx, storing context.Context, s *socket) error {
 
 // drain stores what is in the backlog, until it is closed and empty.
 func (l *Listener) drain(storing context.Context, b *backlog) error {
-	var msgs []Message
+	var msgs []spool.Message
 	for {
 		var ended bool
 		if msgs, ended = b.take(msgs[:0], storeBytes); ended {

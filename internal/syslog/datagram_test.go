@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"sidecar/internal/spool"
 )
 
 // TestRow22BurstIsCountedExactly: what came plus what the kernel counted is what
@@ -121,7 +123,7 @@ func TestBacklogMemory(t *testing.T) {
 	var c counts
 	b := newBacklog(10_000, &c)
 	for i := range 10_000 {
-		b.put(Message{Text: make([]byte, i%700)}, fmt.Sprint("sender", i%1000), i%3 == 0)
+		b.put(spool.Message{Text: make([]byte, i%700)}, fmt.Sprint("sender", i%1000), i%3 == 0)
 		if b.bytes > b.max {
 			t.Fatalf("%d bytes after %d messages", b.bytes, i)
 		}
@@ -145,7 +147,7 @@ func TestBacklogMemory(t *testing.T) {
 		t.Errorf("%d senders told, of %d messages", len(told), all)
 	}
 	// One message that is larger than all is not discarded for the sake of nothing.
-	b.put(Message{Text: make([]byte, 20_000)}, "large", false)
+	b.put(spool.Message{Text: make([]byte, 20_000)}, "large", false)
 	if msgs, _ := b.take(nil, 1); len(msgs) != 1 {
 		t.Error("the large message is gone")
 	}
@@ -157,7 +159,7 @@ func TestBacklogOrder(t *testing.T) {
 	var c counts
 	b := newBacklog(6*(itemOverhead+4), &c)
 	for i, sender := range []string{"a", "b", "b", "b", "a", "b", "b", "b"} {
-		b.put(Message{Text: fmt.Appendf(nil, "%s%d", sender, i)}, sender, i == 2)
+		b.put(spool.Message{Text: fmt.Appendf(nil, "%s%d", sender, i)}, sender, i == 2)
 	}
 	got, _ := b.take(nil, 1<<20)
 	if s := strings.Join(texts(got), " "); s != "a0 b2 a4 b5 b6 b7" {

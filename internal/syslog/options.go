@@ -10,27 +10,21 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"sidecar/internal/spool"
 )
 
-// Message is a raw message as it was received.
-type Message struct {
-	// Text is the message without framing, of any bytes, at most
-	// Options.MaxMessageBytes, never empty.
-	Text []byte
-	// TimeUsec is when it was received, in microseconds since the Unix epoch.
-	TimeUsec int64
-	// Peer is the sender's IP address; empty for a unix socket.
-	Peer []byte
-	// Transport is "udp", "tcp", "tls", "unix" or "unixgram".
-	Transport []byte
-}
-
 // Sink stores messages. Append returns when they are safe, or with an error when they
-// will not be; then the listener ends. It may wait as long as it wants: streams then
+// will not be; then the listener ends. A *spool.Spool is one. It may wait as long as it wants: streams then
 // wait in their senders, datagrams in the backlog. It keeps nothing of msgs, and is
 // called by many goroutines.
+//
+// Of a message are set: Text, without framing, not empty and at most
+// Options.MaxMessageBytes long; TimeUsec; Source, "syslog"; Peer and Host, the sender's
+// IP address, empty for a unix socket; Transport, "udp", "tcp", "tls", "unix" or
+// "unixgram"; Priority, -1.
 type Sink interface {
-	Append(ctx context.Context, msgs []Message) error
+	Append(ctx context.Context, msgs []spool.Message) error
 }
 
 // Options say where and how to listen. Of the limits 0 means the default.
@@ -84,13 +78,13 @@ type Options struct {
 	SocketMode fs.FileMode
 }
 
-// maxMessageBytes is the longest message that a spool takes.
-const maxMessageBytes = 1 << 20
+// source is spool.Message.Source of all messages.
+const source = "syslog"
 
 // withDefaults returns o with its defaults, or says what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
-	if o.MaxMessageBytes < 0 || o.MaxMessageBytes > maxMessageBytes {
-		return o, fmt.Errorf("listen %s: message limit %d is not within 1 to %d bytes", o.Listen, o.MaxMessageBytes, maxMessageBytes)
+	if o.MaxMessageBytes < 0 || o.MaxMessageBytes > spool.MaxMessageBytes {
+		return o, fmt.Errorf("listen %s: message limit %d is not within 1 to %d bytes", o.Listen, o.MaxMessageBytes, spool.MaxMessageBytes)
 	}
 	orDefault(&o.MaxMessageBytes, 64<<10)
 	orDefault(&o.MaxConnections, 256)

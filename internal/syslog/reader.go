@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sidecar/internal/record"
+	"sidecar/internal/spool"
 )
 
 const (
@@ -33,7 +34,7 @@ type reader struct {
 	l       *Listener
 	b       *backlog
 	unix    bool
-	message Message // the envelope
+	message spool.Message // the envelope
 	decoder Decoder
 	peers   map[netip.Addr]string
 	dropped uint32 // by the kernel, as far as counted
@@ -42,7 +43,7 @@ type reader struct {
 
 // read reads until ctx is done, and then what the kernel still holds.
 func (l *Listener) read(ctx context.Context, c net.Conn, b *backlog) error {
-	r := &reader{l: l, b: b, message: Message{Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
+	r := &reader{l: l, b: b, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
@@ -208,7 +209,10 @@ func (r *reader) take(buf []byte, size int, peer string) {
 	}
 	m := r.message
 	m.Text = bytes.Clone(text)
-	m.Peer = []byte(peer)
+	if peer != "" {
+		m.Peer = []byte(peer)
+		m.Host = m.Peer
+	}
 	sender, pri := peer, -1
 	if r.unix {
 		e := record.Entry{Message: m.Text, Priority: -1}

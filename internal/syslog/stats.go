@@ -1,6 +1,10 @@
 package syslog
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"sidecar/internal/spool"
+)
 
 // Stats are figures of a Listener since it was made.
 type Stats struct {
@@ -49,7 +53,7 @@ func (l *Listener) Stats() Stats {
 }
 
 // stored counts messages that the sink has taken.
-func (c *counts) stored(msgs []Message) {
+func (c *counts) stored(msgs []spool.Message) {
 	n := 0
 	for i := range msgs {
 		n += len(msgs[i].Text)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"sidecar/internal/spool"
 )
 
 // accept serves the connections of s until ctx is done or the sink fails.
@@ -128,9 +130,10 @@ func (l *Listener) serve(ctx, storing context.Context, s *socket, c net.Conn, pe
 		}
 	})()
 	st := &stream{l: l, conn: c, frames: newFrames(l.o.Framing, l.o.MaxMessageBytes),
-		envelope: Message{Transport: []byte(c.LocalAddr().Network())}}
+		envelope: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte(c.LocalAddr().Network())}}
 	if peer.IsValid() {
-		st.envelope.Peer = []byte(peer.String())
+		st.envelope.Peer = []byte(peer.WithZone("").String())
+		st.envelope.Host = st.envelope.Peer
 	}
 	if s.tls != nil {
 		t := tls.Server(c, s.tls)
@@ -155,8 +158,8 @@ type stream struct {
 	l        *Listener
 	conn     net.Conn
 	frames   *frames
-	envelope Message // of all its messages
-	batch    []Message
+	envelope spool.Message // of all its messages
+	batch    []spool.Message
 
 	silent bool      // nothing has come yet
 	begun  time.Time // when the time for the first octet or for a message began
@@ -222,7 +225,7 @@ func (s *stream) goesOn() bool {
 
 // maxBatch bounds the messages that are handed over at once: a read can hold very
 // many short ones.
-const maxBatch = 512
+const maxBatch = 256
 
 // deliver gives what n new octets have completed to the sink, and at the end of the
 // stream what is left.
@@ -258,7 +261,7 @@ func (s *stream) deliver(storing context.Context, n int, ended bool) error {
 }
 
 // store gives messages to the sink.
-func (l *Listener) store(storing context.Context, msgs []Message) error {
+func (l *Listener) store(storing context.Context, msgs []spool.Message) error {
 	if err := l.o.Sink.Append(storing, msgs); err != nil {
 		return fmt.Errorf("store messages: %w", err)
 	}
