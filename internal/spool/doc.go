@@ -46,7 +46,7 @@
 //	0000000000000001.seg  a segment; its name is the sequence number of its first
 //	                      message in hexadecimal, 16 digits
 //	….seg.bad             a segment that cannot be read at all, set aside by Open
-//	cursor.tmp            left over by a crash; removed by Open
+//	cursor.tmp            a new cursor, or what a crash has left of one
 //
 // Numbers are little-endian. Checksums are CRC-32C (Castagnoli, RFC 3720 appendix
 // B.4) of the bytes said. A segment begins with a header, 56 bytes:

@@ -71,10 +71,9 @@ func makeDir(d disk, dir string) error {
 
 // found is what a directory holds.
 type found struct {
-	mark      mark
-	hasMark   bool
-	segments  []foundSegment // in their order
-	leftovers []string
+	mark     mark
+	hasMark  bool
+	segments []foundSegment // in their order
 }
 
 type foundSegment struct {
@@ -99,9 +98,6 @@ func look(d disk, dir string) (*found, error) {
 	for _, file := range files {
 		first, ok := parseSegmentName(file.name)
 		if !ok {
-			if file.name == cursorName+".tmp" {
-				f.leftovers = append(f.leftovers, file.name)
-			}
 			continue
 		}
 		seg := foundSegment{segment: segment{first: first, last: first - 1, after: first - 1, size: file.size}, name: file.name}
@@ -236,9 +232,6 @@ func (s *Spool) recover() error {
 		if s.disk.rename(s.path(name), s.path(name+".bad")) == nil {
 			s.stats.SetAside++
 		}
-	}
-	for _, name := range f.leftovers {
-		s.disk.remove(s.path(name)) // or by the next save of the cursor
 	}
 	if !known {
 		rand.Read(id[:])

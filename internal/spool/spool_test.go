@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -411,6 +412,92 @@ func TestSegmentRemoved(t *testing.T) {
 		}
 	}
 	if st := s.Stats(); st.Lost != 3 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What is appended to a lent slice does not reach the next message.
+func TestLentSlices(t *testing.T) {
+	s := openTest(t, newMemDisk(nil), "/spool", Options{})
+	put(t, s, 1, 100, 100)
+	src := s.NewSource("syslog", nil)
+	var e record.Entry
+	for i := range 100 {
+		if ok, err := src.Next(&e); !ok || err != nil || numberOf(e.Message) != i+1 {
+			t.Fatal(i, ok, err)
+		}
+		_ = append(e.Message, "overwritten"...)
+	}
+}
+
+// A full disk makes DiscardOldest discard, at once.
+func TestDiscardOldestOnAFullDisk(t *testing.T) {
+	d := newMemDisk(rand.New(rand.NewPCG(4, 4)))
+	o := small()
+	o.OnFull, o.retryAfter = DiscardOldest, time.Hour
+	s := openTest(t, d, "/spool", o)
+	src := s.NewSource("syslog", nil)
+	d.fault = func(op, name string) error {
+		if op == "create" && name != cursorName+".tmp" && len(d.dir["/spool"].live) > 6 {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	put(t, s, 1, 60, 3)
+	got := drain(t, src)
+	if st := s.Stats(); int(st.Discarded)+len(got) != 60 || len(got) < 9 || st.Lost > 0 {
+		t.Errorf("got %v, %+v", got, st)
+	}
+}
+
+// The numbers left out at a restart are not taken for messages when the header that
+// says so is damaged.
+func TestNumbersLeftOut(t *testing.T) {
+	d := newMemDisk(nil)
+	s := openTest(t, d, "/spool", small())
+	put(t, s, 1, 3, 3)
+	abandon(s)
+	s = openTest(t, d, "/spool", small())
+	put(t, s, 4, 6, 3)
+	src := s.NewSource("syslog", nil)
+	var e record.Entry
+	for range 3 {
+		src.Next(&e)
+	}
+	commit(t, src)
+	s.Close()
+	for name, f := range d.dir["/spool"].live {
+		if name != cursorName {
+			f.live[20]++
+		}
+	}
+	s = openTest(t, d, "/spool", small())
+	if got := drain(t, s.NewSource("syslog", nil)); !slices.Equal(got, numbers(4, 6)) || s.Stats().Lost > 0 {
+		t.Errorf("got %v, %+v", got, s.Stats())
+	}
+}
+
+// After a failed sync the cursor is written to a new file.
+func TestCursorSyncFails(t *testing.T) {
+	d := newMemDisk(nil)
+	s := openTest(t, d, "/spool", small())
+	src := s.NewSource("syslog", nil)
+	before := d.dir["/spool"].live[cursorName]
+	put(t, s, 1, 9, 3)
+	drain(t, src)
+	d.fault = func(op, name string) error {
+		if op == "sync" && strings.HasPrefix(name, cursorName) {
+			return syscall.EIO
+		}
+		return nil
+	}
+	commit(t, src)
+	if st := s.Stats(); st.Failures != 1 || st.Segments != 3 {
+		t.Errorf("a segment went before the cursor: %+v", st)
+	}
+	d.fault = nil
+	commit(t, src)
+	if st := s.Stats(); st.Segments != 1 || d.dir["/spool"].live[cursorName] == before {
 		t.Errorf("%+v", st)
 	}
 }
