@@ -10,15 +10,12 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sidecar/internal/record"
 )
@@ -99,115 +96,19 @@ func (s *Source) Idle(time.Time) time.Duration { return time.Minute }
 
 // Run reads lines until the input ends or ctx is done.
 func (s *Source) Run(ctx context.Context) error {
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("read stdin: eventfd: %w", err)
-	}
-	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		s.mu.Lock()
 		s.stopped = true
 		s.mu.Unlock()
 		s.space.Broadcast()
 	})
-	err = s.read(wake)
-	if !stop() {
-		<-woken
-	}
-	unix.Close(wake)
+	defer stop()
+	err := Read(ctx, s.o.FD, s.o.MaxLineBytes, s.put, func() error { s.wake(); return nil })
 	s.mu.Lock()
 	s.ended, s.failure = true, err
 	s.mu.Unlock()
 	s.wake()
 	return nil // a failure reaches the line by Next, behind the lines before it
-}
-
-// read splits the input into lines at LF, and takes a CR before it away. A line
-// longer than the limit is cut, its rest counted.
-func (s *Source) read(wake int) error {
-	buf := make([]byte, readBytes)
-	lines := splitter{max: s.o.MaxLineBytes, put: s.put}
-	for {
-		n, err := s.readSome(wake, buf)
-		lines.add(buf[:n])
-		s.wake()
-		if err != nil {
-			lines.end()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-	}
-}
-
-// splitter cuts a stream, which comes in pieces of any length, into lines.
-type splitter struct {
-	max  int
-	put  func(text []byte, cut int) // takes a line and the number of bytes left out
-	line []byte                     // begun; one byte more than max, which may be a CR
-	cut  int                        // bytes left out of it
-}
-
-func (l *splitter) add(b []byte) {
-	for {
-		piece, rest, ended := bytes.Cut(b, []byte{'\n'})
-		keep := min(len(piece), l.max+1-len(l.line))
-		l.line = append(l.line, piece[:keep]...)
-		l.cut += len(piece) - keep
-		if !ended {
-			return
-		}
-		l.flush()
-		b = rest
-	}
-}
-
-// end takes what has no line end as a line.
-func (l *splitter) end() {
-	if len(l.line) > 0 {
-		l.flush()
-	}
-}
-
-func (l *splitter) flush() {
-	text := l.line
-	if l.cut == 0 {
-		text = bytes.TrimSuffix(text, []byte{'\r'})
-	}
-	if over := len(text) - l.max; over > 0 {
-		text, l.cut = text[:l.max], l.cut+over
-	}
-	l.put(text, l.cut)
-	l.line, l.cut = l.line[:0], 0
-}
-
-// readSome reads at least one byte, unless the input ends or the source is stopped.
-func (s *Source) readSome(wake int, buf []byte) (int, error) {
-	for {
-		fds := []unix.PollFd{{Fd: int32(s.o.FD), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-			return 0, fmt.Errorf("read stdin: %w", err)
-		}
-		if fds[1].Revents != 0 {
-			return 0, io.EOF
-		}
-		if fds[0].Revents == 0 {
-			continue
-		}
-		n, err := unix.Read(s.o.FD, buf)
-		switch {
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
-		case err != nil:
-			return 0, fmt.Errorf("read stdin: %w", err)
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
 }
 
 // lineOverhead is what a line costs in the window besides its bytes.
