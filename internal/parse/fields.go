@@ -137,5 +137,5 @@ func reserved(name []byte) bool {
 	case "id", "host", "source", "message", "short_message", "full_message", "timestamp", "level", "streams":
 		return true
 	}
-	return len(name) > 4 && name[0] == 'g' && string(name[:4]) == "gl2_"
+	return len(name) >= 4 && string(name[:4]) == "gl2_"
 }
