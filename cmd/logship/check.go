@@ -65,16 +65,22 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 	report("configuration", nil, files)
 	out, target, outErr := c.output(effective)
 	report("output", outErr, c.Output.URL)
-	switch {
-	case c.Input.Journald.Enabled:
+	if c.Input.Journald.Enabled {
 		found, err := checkJournal(c)
 		report("journal", err, found)
-		found, err = checkState(c.stateDir())
-		report("state directory", err, found)
-	case c.Input.Stdin.Enabled:
+	}
+	if c.Input.Stdin.Enabled {
 		report("stdin", nil, "lines are shipped until it ends")
-	default:
+	}
+	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled {
 		report("input", errNoInput(effective), "")
+	} else if !c.direct() {
+		found, err := checkState(c.stateDir())
+		report("state directory", err, found)
+	}
+	if c.spooled() && c.Spool.Dir != "" {
+		found, err := checkState(c.Spool.Dir)
+		report("spool", err, found)
 	}
 	if connect && outErr == nil {
 		report("connect", checkConnection(ctx, out, time.Duration(c.Output.Timeout)), target.address+" accepts connections and confirms")

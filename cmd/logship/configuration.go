@@ -48,8 +48,15 @@ type Config struct {
 		} `toml:"journald"`
 		Stdin struct {
 			Enabled bool `toml:"enabled"`
+			Spool   bool `toml:"spool"`
 		} `toml:"stdin"`
 	} `toml:"input"`
+	Spool struct {
+		Dir     string        `toml:"dir"`
+		Max     settings.Size `toml:"max"`
+		MinFree settings.Size `toml:"min_free"`
+		OnFull  string        `toml:"on_full"`
+	} `toml:"spool"`
 	Parse struct {
 		Prefixes         []string          `toml:"prefixes"`
 		Timezone         string            `toml:"timezone"`
@@ -120,6 +127,10 @@ func defaultConfig() Config {
 	c.Input.Journald.ExcludeUnits = []string{"logship"}
 	c.Input.Journald.Start = "tail"
 	c.Input.Journald.Pins.Quota = 1 << 30
+	c.Input.Stdin.Spool = true
+	c.Spool.Max = 1 << 30
+	c.Spool.MinFree = 256 << 20
+	c.Spool.OnFull = "block"
 	c.Parse.Prefixes = []string{"_jsonrc:"}
 	c.Parse.Timezone = "UTC"
 	c.Parse.TimestampMaxAge = settings.Duration(7 * 24 * time.Hour)
@@ -183,8 +194,11 @@ func (c *Config) check(e *settings.Effective) error {
 		}
 	}
 	errs = append(errs, c.checkJournald(e)...)
-	if c.Input.Journald.Enabled && c.Input.Stdin.Enabled {
-		bad("input.stdin.enabled", "the journal and stdin are alternatives: set input.journald.enabled = false")
+	if c.direct() && c.Input.Journald.Enabled {
+		bad("input.stdin.spool", "without the spool standard input is the only input: set input.stdin.spool = true or input.journald.enabled = false")
+	}
+	if c.Spool.OnFull != "block" && c.Spool.OnFull != "discard_oldest" {
+		bad("spool.on_full", `%q is not what can be done: want "block" or "discard_oldest"`, c.Spool.OnFull)
 	}
 	if slices.Contains(c.Parse.Prefixes, "") {
 		bad("parse.prefixes", "an empty prefix announces nothing: leave it out; documents without a prefix are found anyway")
@@ -282,6 +296,8 @@ func (c *Config) checkRanges(e *settings.Effective) []error {
 		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
 		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
 		{"output.tls.min", c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", `"1.2" or "1.3"`},
+		{"spool.max", c.Spool.Max >= 8<<20, "at least 8MiB"},
+		{"spool.min_free", c.Spool.MinFree >= 0, "0 bytes or more"},
 		{"buffer.memory", c.Buffer.Memory >= 4<<20, "at least 4MiB"},
 		{"state.fsync", c.State.Fsync > 0, "more than 0s"},
 		{"metrics.max_services", c.Metrics.MaxServices >= 1, "at least 1"},

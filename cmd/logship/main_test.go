@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"sidecar/internal/journal/journaltest"
+	"sidecar/internal/spool"
 )
 
 func TestMain(m *testing.M) {
@@ -37,9 +38,10 @@ const deadline = 60 * time.Second
 //	await NAME REGEXP [VAR]     wait until a line of its output or errors matches; the first group becomes VAR
 //	write NAME TEXT             write a line to its standard input
 //	eof NAME                    close its standard input
-//	signal NAME INT|TERM        send a signal
+//	signal NAME INT|TERM|KILL   send a signal
 //	ends NAME CODE              wait for its end; "signal" instead of a code means killed by one
 //	unprivileged CODE logship ARG...  as exit, as the user nobody
+//	stored DIR N                wait until N messages of a spool are not confirmed
 //	send tcp|udp|http ADDR FILE send a file as a GELF client does (see cmdSend)
 //
 // $JOURNAL is a directory with a small journal. $INPUT and $TLSINPUT are GELF inputs
@@ -82,6 +84,7 @@ func TestScripts(t *testing.T) {
 			"signal":       cmdSignal,
 			"ends":         cmdEnds,
 			"send":         cmdSend,
+			"stored":       cmdStored,
 			"generate":     cmdGenerate,
 		},
 	})
@@ -252,9 +255,26 @@ func cmdEOF(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(processOf(ts, args, "eof NAME").stdin.Close())
 }
 
+func cmdStored(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: stored DIR N")
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(deadline); ; <-tick.C {
+		r, err := spool.Inspect(ts.MkAbs(args[0]), nil)
+		if err == nil && strconv.FormatUint(r.Waiting, 10) == args[1] {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%+v, %v", r, err)
+		}
+	}
+}
+
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	p := processOf(ts, args, "signal NAME INT|TERM")
-	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}
+	p := processOf(ts, args, "signal NAME INT|TERM|KILL")
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
 	ts.Check(p.cmd.Process.Signal(signals[args[1]]))
 }
 

@@ -9,6 +9,7 @@ import (
 	"sidecar/internal/journal"
 	"sidecar/internal/journal/journaltest"
 	"sidecar/internal/ship"
+	"sidecar/internal/spool"
 )
 
 // TestMetricsOfTheProgramAreDocumented: docs/metrics.md has those that the program
@@ -26,8 +27,13 @@ func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer source.Close()
+	stored, err := spool.Open(filepath.Join(dir, "spool"), spool.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stored.Close()
 	line := ship.New(ship.Options{Sources: []ship.Source{source}, Metrics: ship.NewMetrics(1)})
-	all, err := registry(line).Gather()
+	all, err := registry(line, stored).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,7 +25,7 @@ import (
 	"sidecar/internal/journal"
 	"sidecar/internal/settings"
 	"sidecar/internal/ship"
-	"sidecar/internal/stdin"
+	"sidecar/internal/spool"
 )
 
 func newRun(flags *configFlags, in *os.File) *cobra.Command {
@@ -40,7 +39,8 @@ read, waits for the confirmation (stop.timeout), and ends. A second signal ends 
 
 With --stdin it ships the lines of standard input instead of the journal, and ends when the
 input has ended and everything is confirmed: exit code 0. Stopped before that it ends with 1.
-No state is kept then, and metrics are not served if another logship has the port.`,
+Nothing is stored then: what is not confirmed waits in memory (buffer.memory). Metrics
+are not served if another logship has the port.`,
 		Example: `  logship run --config logship.toml
   app | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201`,
 		Args: usageArgs(cobra.NoArgs),
@@ -50,7 +50,7 @@ No state is kept then, and metrics are not served if another logship has the por
 				return err
 			}
 			if fromStdin {
-				c.Input.Stdin.Enabled, c.Input.Journald.Enabled = true, false
+				c.Input.Stdin.Enabled, c.Input.Stdin.Spool, c.Input.Journald.Enabled = true, false, false
 			}
 			log, err := daemon.NewLogger(cmd.ErrOrStderr(), c.Log.Level, c.Log.Format)
 			if err != nil {
@@ -99,23 +99,12 @@ func (r *runner) run(ctx context.Context) error {
 		Join:        join.Options{MultiLine: r.Parse.Multiline, Prefixes: r.Parse.Prefixes},
 		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync)}
 	o.Gaps = ship.NewGaps(o.Metrics)
-	switch {
-	case r.Input.Stdin.Enabled:
-		o.Sources = []ship.Source{r.stdin(o.Gaps)}
-	case r.Input.Journald.Enabled:
-		source, err := r.journal(o.Gaps)
-		if err != nil {
-			return err
-		}
-		defer source.Close()
-		o.Sources = []ship.Source{source}
-		if o.State, err = ship.OpenStateDir(r.stateDir()); err != nil {
-			return explainState(err)
-		}
-		defer o.State.Close()
-	default:
-		return errNoInput(r.effective)
+	in, err := r.inputs(o.Gaps)
+	defer in.close()
+	if err != nil {
+		return err
 	}
+	o.Sources, o.Intake, o.State = in.sources, in.intake, in.state
 	if o.Pipeline.Guard, err = r.typeGuard(o.State); err != nil {
 		return err
 	}
@@ -124,8 +113,8 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info("ship", "version", version, "source", o.Sources[0].Name(), "target", target.address)
-	return r.supervise(ctx, line, listener)
+	r.log.Info("ship", "version", version, "sources", strings.Join(names(o.Sources), ", "), "target", target.address)
+	return r.supervise(ctx, line, in.spool, listener)
 }
 
 // typeGuard returns the guard of types with what the state directory, if there is
@@ -144,16 +133,17 @@ func (r *runner) typeGuard(state *ship.StateDir) (*guard.Guard, error) {
 	return r.guard(learned, r.log)
 }
 
-func errNoInput(effective *settings.Effective) error {
-	return effective.Errorf("input.journald.enabled", "nothing to read: enable the journal, or use run --stdin")
+// names returns the names of sources.
+func names(sources []ship.Source) []string {
+	all := make([]string, len(sources))
+	for i, s := range sources {
+		all[i] = s.Name()
+	}
+	return all
 }
 
-func (r *runner) stdin(gaps *ship.Gaps) ship.Source {
-	o := stdin.Options{FD: int(r.in.Fd()), WindowBytes: int(r.Buffer.Memory), OnCut: func(int) {
-		gaps.Add(ship.Gap{Reason: "long_line", Text: "a line of standard input was cut at 1 MiB"})
-	}}
-	rand.Read(o.RunID[:]) // never fails (crypto/rand)
-	return stdin.New(o)
+func errNoInput(effective *settings.Effective) error {
+	return effective.Errorf("input.journald.enabled", "nothing to read: enable the journal, or use run --stdin")
 }
 
 func (r *runner) journal(gaps *ship.Gaps) (*journal.Source, error) {
@@ -250,14 +240,14 @@ func (r *runner) listen() (net.Listener, error) {
 
 // supervise runs the line with what belongs around it: metrics, notifications,
 // watchdog. It returns after all of it has ended and closes listener.
-func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Listener) error {
+func (r *runner) supervise(ctx context.Context, line *ship.Line, stored *spool.Spool, listener net.Listener) error {
 	around, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
 	if listener != nil {
 		wg.Go(func() {
-			if err := daemon.Serve(around, listener, registry(line), health(line.Metrics)); err != nil {
+			if err := daemon.Serve(around, listener, registry(line, stored), health(line.Metrics)); err != nil {
 				r.log.Error("metrics are not served any more", "err", err)
 			}
 		})
@@ -280,12 +270,15 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, listener net.Li
 	return err
 }
 
-func registry(line *ship.Line) *prometheus.Registry {
+func registry(line *ship.Line, stored *spool.Spool) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	if j := journalOf(line); j != nil {
 		r.MustRegister(journalMetrics{j})
+	}
+	if stored != nil {
+		r.MustRegister(spoolMetrics{stored})
 	}
 	r.MustRegister(line.Metrics, &line.Pipeline, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r

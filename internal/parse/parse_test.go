@@ -94,7 +94,7 @@ func TestMapping(t *testing.T) {
 	// Names.
 	eq(`_jsonrc:{"message":"m","a.b":1,"a":{"b":2},"a_b":3}`, `{"_a_b":1,"_a_b_2":2,"_a_b_3":3}`)
 	eq(`_jsonrc:{"message":"m","id":1,"_id":2,"app_id":3}`, `{"_app_id":1,"_app_id_2":2,"_app_id_3":3,"_id":null}`)
-	eq(`_jsonrc:{"message":"m","gl2_x":1,"gl2_":2}`, `{"_app_gl2_x":1,"_gl2_":2}`)
+	eq(`_jsonrc:{"message":"m","gl2_x":1,"gl2_":2}`, `{"_app_gl2_x":1,"_app_gl2_":2}`)
 	eq(`_jsonrc:{"message":"m","full":{"message":1},"":2,"ż":3}`, `{"_app_full_message":1,"_empty":2,"_empty_2":3}`)
 	eq(`_jsonrc:{"message":"m","\u0061b":1,"a\"b":2}`, `{"_ab":1,"_a_b":2}`)
 	eq(`_jsonrc:{"message":"m","level_name":"x","parse_error":"y"}`, `{"_level_name":"x","_parse_error":"y"}`)

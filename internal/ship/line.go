@@ -18,7 +18,11 @@ import (
 // Options configure a Line.
 type Options struct {
 	Sources []Source
-	Output  Output
+	// Intake are what takes messages in for sources, such as listeners that fill a
+	// spool. Each runs until it has nothing left to do or Run's ctx is done; an error of
+	// one ends the line.
+	Intake []func(ctx context.Context) error
+	Output Output
 	// Join says which entries are put together; the zero value joins pieces only.
 	Join join.Options
 	// Pipeline makes messages of entries.
@@ -145,9 +149,14 @@ func (l *Line) Run(ctx context.Context) error {
 		group.start(in.Run)
 		group.start(func(ctx context.Context) error { return l.forward(ctx, in.Ready()) })
 	}
+	taking, end := context.WithCancel(ctx)
+	for _, take := range l.Intake {
+		group.start(func(context.Context) error { return take(taking) })
+	}
 	work, stop := withGrace(ctx, l.StopTimeout)
 	err := l.sessions(ctx, work, group)
 	stop()
+	end()
 	cancel()
 	err = errors.Join(err, group.wait())
 	l.Output.Abort()

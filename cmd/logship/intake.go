@@ -1,0 +1,209 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sidecar/internal/ship"
+	"sidecar/internal/spool"
+	"sidecar/internal/stdin"
+)
+
+// inputs are what a line reads, and what takes messages in for it.
+type inputs struct {
+	sources []ship.Source
+	intake  []func(context.Context) error
+	spool   *spool.Spool // nil if nothing needs it
+	state   *ship.StateDir
+	closers []func() error // to be called last to first
+}
+
+func (in *inputs) close() {
+	for _, c := range slices.Backward(in.closers) {
+		_ = c() // what was not stored is logged by who could not store it
+	}
+}
+
+// direct reports whether standard input is the only input and nothing of it is kept.
+func (c *Config) direct() bool { return c.Input.Stdin.Enabled && !c.Input.Stdin.Spool }
+
+// spooled reports whether an input needs the spool.
+func (c *Config) spooled() bool { return c.Input.Stdin.Enabled && c.Input.Stdin.Spool }
+
+// inputs opens everything that is to be read. The caller closes it, also after an
+// error.
+func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
+	if r.direct() {
+		in.sources = []ship.Source{r.stdin(gaps)}
+		return in, nil
+	}
+	if r.Input.Journald.Enabled {
+		source, err := r.journal(gaps)
+		if err != nil {
+			return in, err
+		}
+		in.sources = append(in.sources, source)
+		in.closers = append(in.closers, source.Close)
+	}
+	if len(in.sources) == 0 && !r.spooled() {
+		return in, errNoInput(r.effective)
+	}
+	if in.state, err = ship.OpenStateDir(r.stateDir()); err != nil {
+		return in, explainState(err)
+	}
+	in.closers = append(in.closers, in.state.Close)
+	if r.spooled() {
+		err = r.spoolInputs(&in, gaps)
+	}
+	return in, err
+}
+
+// spoolInputs opens the spool and the inputs that need it.
+func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
+	s, err := r.openSpool()
+	if err != nil {
+		return err
+	}
+	source := &spoolSource{Source: s.NewSource("spool", nil), spool: s, gaps: gaps}
+	in.spool = s
+	in.sources = append(in.sources, source)
+	in.closers = append(in.closers, s.Close, source.Close)
+	if r.Input.Stdin.Enabled {
+		job := !r.Input.Journald.Enabled // ends with its input
+		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
+	}
+	return nil
+}
+
+// spoolDir returns the directory of the spool.
+func (c *Config) spoolDir() string {
+	return cmp.Or(c.Spool.Dir, filepath.Join(c.stateDir(), "spool"))
+}
+
+// openSpool opens the spool.
+func (r *runner) openSpool() (*spool.Spool, error) {
+	o := spool.Options{MaxBytes: int64(r.Spool.Max), MinFreeBytes: int64(r.Spool.MinFree), OnTrouble: func(err error) {
+		if err != nil {
+			r.log.Error("the spool cannot store messages; senders wait, datagrams are discarded and counted", "err", err)
+		} else {
+			r.log.Info("the spool stores messages again")
+		}
+	}}
+	if r.Spool.OnFull == "discard_oldest" {
+		o.OnFull = spool.DiscardOldest
+	}
+	s, err := spool.Open(r.spoolDir(), o)
+	return s, explainSpool(err)
+}
+
+// explainSpool adds to an error of opening the spool what to do.
+func explainSpool(err error) error {
+	switch {
+	case errors.Is(err, spool.ErrLocked):
+		return withCode(exitTemporary, fmt.Errorf("%w: give this one a spool.dir of its own", err))
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return withCode(exitPermission, fmt.Errorf("%w: set spool.dir to a directory that this user may write to", err))
+	}
+	return err
+}
+
+// stdin returns standard input as a source that keeps what is not confirmed in
+// memory.
+func (r *runner) stdin(gaps *ship.Gaps) ship.Source {
+	o := stdin.Options{FD: int(r.in.Fd()), WindowBytes: int(r.Buffer.Memory), OnCut: func(int) { gaps.Add(longLine()) }}
+	rand.Read(o.RunID[:]) // never fails (crypto/rand)
+	return stdin.New(o)
+}
+
+func longLine() ship.Gap {
+	return ship.Gap{Reason: "long_line", Text: "a line of standard input was cut at 1 MiB"}
+}
+
+// takeStdin stores the lines of standard input in the spool until it ends or ctx is
+// done. With job set nothing else fills the spool.
+func (r *runner) takeStdin(ctx context.Context, s *spool.Spool, gaps *ship.Gaps, job bool) error {
+	var batch []spool.Message
+	var text []byte
+	put := func(line []byte, cut int) {
+		if cut > 0 {
+			gaps.Add(longLine())
+		}
+		start := len(text)
+		text = append(text, line...)
+		batch = append(batch, spool.Message{Text: text[start:len(text):len(text)], TimeUsec: time.Now().UnixMicro(), Priority: -1, Source: []byte("stdin")})
+	}
+	store := func() error {
+		err := s.Append(ctx, batch)
+		if ctx.Err() != nil && err != nil {
+			// These lines were read and nobody else has them.
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(r.Stop.Timeout))
+			err = s.Append(grace, batch)
+			cancel()
+		}
+		if err != nil {
+			r.log.Error("lines of standard input are lost, the spool did not take them", "lines", len(batch), "err", err)
+		}
+		batch, text = batch[:0], text[:0]
+		return err
+	}
+	err := stdin.Read(ctx, int(r.in.Fd()), spool.MaxMessageBytes, put, store)
+	if job {
+		s.End()
+	}
+	return err
+}
+
+// spoolSource is the spool's source, which tells what is missing in it.
+type spoolSource struct {
+	*spool.Source
+	spool           *spool.Spool
+	gaps            *ship.Gaps
+	lost, discarded uint64 // told
+}
+
+// Lag is spool.Source.Lag.
+func (s *spoolSource) Lag(now time.Time) (uint64, time.Duration) {
+	tell := func(told *uint64, n uint64, gap ship.Gap) {
+		if gap.Entries = n - *told; gap.Entries > 0 {
+			*told = n
+			s.gaps.Add(gap)
+		}
+	}
+	stats := s.spool.Stats()
+	tell(&s.lost, stats.Lost, ship.Gap{Reason: "spool_damaged", Text: "messages in the spool are damaged"})
+	tell(&s.discarded, stats.Discarded, ship.Gap{Reason: "spool_full", Text: "the oldest messages were discarded because the spool was full"})
+	return s.Source.Lag(now)
+}
+
+// spoolMetrics is a prometheus.Collector.
+type spoolMetrics struct{ *spool.Spool }
+
+// Describe implements prometheus.Collector.
+func (m spoolMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m spoolMetrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.Stats()
+	metric := func(kind prometheus.ValueType, name, help string, v float64) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("logship_spool_"+name, help, nil, nil), kind, v)
+	}
+	trouble := 0.0
+	if s.Trouble != nil {
+		trouble = 1
+	}
+	metric(prometheus.GaugeValue, "bytes", "Disk space that the spool takes.", float64(s.Bytes))
+	metric(prometheus.GaugeValue, "messages", "Messages in the spool that are not confirmed.", float64(s.Waiting))
+	metric(prometheus.GaugeValue, "trouble", "1 while messages cannot be stored.", trouble)
+	metric(prometheus.CounterValue, "stored_total", "Messages stored.", float64(s.Appended))
+	metric(prometheus.CounterValue, "failures_total", "Failed attempts to store messages.", float64(s.Failures))
+}
