@@ -477,6 +477,42 @@ func TestNumbersLeftOut(t *testing.T) {
 	}
 }
 
+// Behind an end that is not that of a closed spool numbers are left out, even if
+// nothing seems to be missing: a disk may have lost, without a trace, what it said to
+// be durable and what was delivered.
+func TestUncleanEnd(t *testing.T) {
+	d := newMemDisk(nil)
+	for _, killed := range []bool{false, true, false} {
+		s := openTest(t, d, "/spool", small())
+		src := s.NewSource("syslog", nil)
+		first := s.next
+		put(t, s, 1, 9, 3)
+		drain(t, src)
+		commit(t, src) // saves the cursor
+		if killed {
+			abandon(s)
+			first += skipped
+		} else {
+			s.Close()
+		}
+		if s = openTest(t, d, "/spool", small()); s.next < first+9 || !killed && s.next != first+9 {
+			t.Errorf("killed %v: goes on with %d behind %d", killed, s.next, first+8)
+		}
+		s.Close()
+	}
+}
+
+func TestLongField(t *testing.T) {
+	s := openTest(t, newMemDisk(nil), "/spool", small())
+	if err := s.Append(t.Context(), []Message{{Text: []byte("text"), Host: make([]byte, 255), Unit: make([]byte, 256), PID: make([]byte, 70_000)}}); err != nil {
+		t.Fatal(err)
+	}
+	var e record.Entry
+	if ok, err := s.NewSource("syslog", nil).Next(&e); !ok || err != nil || len(e.Host) != 255 || len(e.Unit) != 255 || len(e.PID) != 255 || string(e.Message) != "text" {
+		t.Error(ok, err, len(e.Host), len(e.Unit), len(e.PID))
+	}
+}
+
 // After a failed sync the cursor is written to a new file.
 func TestCursorSyncFails(t *testing.T) {
 	d := newMemDisk(nil)
