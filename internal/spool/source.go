@@ -204,7 +204,7 @@ func (s *Spool) find(c *Source) (seg segment, grown, ok, ended bool) {
 		s.count(c.next, s.tail, s.sure)
 		c.next = s.tail + 1
 	}
-	return seg, false, false, s.ended && s.tail+1 == s.next
+	return seg, false, false, s.ended && len(s.pending.frames)+len(s.storing.frames) == 0
 }
 
 // position is where a Source stands.

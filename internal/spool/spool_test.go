@@ -119,6 +119,23 @@ func TestSourceEnds(t *testing.T) {
 	}
 }
 
+// It ends too where numbers were left out and nothing was appended.
+func TestSourceEndsAfterAKill(t *testing.T) {
+	d := newMemDisk(nil)
+	s := openTest(t, d, "/spool", small())
+	put(t, s, 1, 3, 3)
+	abandon(s)
+	s = openTest(t, d, "/spool", small())
+	src := s.NewSource("stdin", nil)
+	if got := drain(t, src); !slices.Equal(got, numbers(1, 3)) {
+		t.Errorf("got %v", got)
+	}
+	s.End()
+	if ok, err := src.Next(new(record.Entry)); ok || !errors.Is(err, io.EOF) {
+		t.Error(ok, err)
+	}
+}
+
 func TestLag(t *testing.T) {
 	s := openTest(t, newMemDisk(nil), "/spool", small())
 	src := s.NewSource("syslog", nil)
