@@ -28,6 +28,7 @@ build:
 setup:
 	@test/setup/apt.sh machine node oracle || echo "setup: goes on without the packages above"
 	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
+	@test/setup/senders.sh || echo "setup: goes on without the senders above"
 
 check:
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "not gofmt-clean:"; gofmt -l cmd internal test; exit 1; }

@@ -115,7 +115,11 @@ func rfc5424(e *record.Entry, b []byte) (msg []byte, ok bool) {
 	}
 	take(e, known(host), known(app), known(proc))
 	setTime(e, usec)
-	return text(structured(b)), true
+	sd, b := structured(b)
+	if !sd {
+		return text(b), true
+	}
+	return trimBOM(b), true // with structured data it was RFC 5424 from the start
 }
 
 // take gives the names of a header to e. A proc ID that is no number is not a PID.
@@ -147,26 +151,26 @@ func setTime(e *record.Entry, usec int64) {
 }
 
 // structured passes over STRUCTURED-DATA (RFC 5424 section 6.3) and the blank behind
-// it. What is none belongs to the message.
-func structured(b []byte) []byte {
+// it, and reports whether there is any. What is none belongs to the message.
+func structured(b []byte) (found bool, rest []byte) {
 	if len(b) > 0 && b[0] == '-' && (len(b) == 1 || b[1] == ' ') {
-		return b[min(len(b), 2):]
+		return false, b[min(len(b), 2):]
 	}
 	i := 0
 	for i < len(b) && b[i] == '[' {
 		end := element(b[i:])
 		if end == 0 {
-			return b
+			return false, b
 		}
 		i += end
 	}
 	switch {
-	case i == len(b):
-		return nil
+	case i > 0 && i == len(b):
+		return true, nil
 	case i > 0 && b[i] == ' ':
-		return b[i+1:]
+		return true, b[i+1:]
 	}
-	return b
+	return false, b
 }
 
 // element returns the length of the SD-ELEMENT at b, or 0. "]" inside of a value is
@@ -189,14 +193,17 @@ func element(b []byte) int {
 	return 0
 }
 
-// text takes a BOM away (RFC 5424 section 6.4) and one blank more than the grammar
-// has: rsyslog's RSYSLOG_SyslogProtocol23Format sends the one that stood behind the tag.
+// text takes away one blank, the one behind a tag, which rsyslog's
+// RSYSLOG_SyslogProtocol23Format sends as the beginning of the message, and a BOM.
 func text(b []byte) []byte {
 	if len(b) > 0 && b[0] == ' ' {
 		b = b[1:]
 	}
-	return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
+	return trimBOM(b)
 }
+
+// trimBOM takes away the mark of a message in UTF-8 (RFC 5424 section 6.4).
+func trimBOM(b []byte) []byte { return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) }
 
 // rfc3164 reads what follows PRI in RFC 3164 section 4.1, and returns the message.
 func (d *Decoder) rfc3164(e *record.Entry, b []byte) []byte {

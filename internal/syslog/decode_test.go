@@ -66,6 +66,8 @@ func TestDecode(t *testing.T) {
 		// syslog-ng.
 		{"sequence ID, newline at the end", "<30>1 2026-11-17T08:15:30+00:00 web app 7 - [meta sequenceId=\"7\"] _jsonrc:{}\n",
 			decoded{`_jsonrc:{}`, at, "web", "app", "7", "3", 6}},
+		{"indented line with structured data", `<30>1 2026-11-17T08:15:30Z web app 7 - [meta sequenceId="7"]     at x`,
+			decoded{`    at x`, at, "web", "app", "7", "3", 6}},
 		{"chained hosts", `<30>Nov 17 08:15:30 src@relay/web app[1]: x`, decoded{`x`, at, "src@relay/web", "app", "1", "3", 6}},
 		{"decimals", `<30>Nov 17 08:15:30.125 web app[1]: x`, decoded{`x`, "2026-11-17T08:15:30.125Z", "web", "app", "1", "3", 6}},
 
