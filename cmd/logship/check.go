@@ -72,7 +72,10 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 	if c.Input.Stdin.Enabled {
 		report("stdin", nil, "lines are shipped until it ends")
 	}
-	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled {
+	for _, in := range c.Input.Syslog {
+		report("syslog", nil, in.Listen)
+	}
+	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled && len(c.Input.Syslog) == 0 {
 		report("input", errNoInput(effective), "")
 	} else if !c.direct() {
 		found, err := checkState(c.stateDir())

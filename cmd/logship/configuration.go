@@ -50,6 +50,7 @@ type Config struct {
 			Enabled bool `toml:"enabled"`
 			Spool   bool `toml:"spool"`
 		} `toml:"stdin"`
+		Syslog []SyslogInput `toml:"syslog"`
 	} `toml:"input"`
 	Spool struct {
 		Dir     string        `toml:"dir"`
@@ -220,6 +221,7 @@ func (c *Config) check(e *settings.Effective) error {
 	if _, err := daemon.NewLogger(io.Discard, "info", c.Log.Format); err != nil {
 		bad("log.format", "%v", err)
 	}
+	errs = append(errs, c.checkSyslog(e)...)
 	errs = append(errs, c.checkRules(e)...)
 	errs = append(errs, c.checkRedact(e)...)
 	if _, err := guard.ParseMode(c.Types.Mode); err != nil {

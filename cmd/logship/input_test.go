@@ -96,7 +96,7 @@ func authority() ([]byte, tls.Certificate, error) {
 //	send http ADDR FILE      POST /gelf, and want 202
 func cmdSend(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
-		ts.Fatalf("usage: send tcp|tcp-frame|udp|chunks|http ADDR FILE")
+		ts.Fatalf("usage: send tcp|tcp-frame|udp|chunks|http ADDR FILE, send unix|unixgram PATH FILE")
 	}
 	body := strings.TrimSuffix(ts.ReadFile(args[2]), "\n")
 	switch addr := args[1]; args[0] {
@@ -113,6 +113,11 @@ func cmdSend(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(sendUDP(addr, [][]byte{[]byte(body)}))
 	case "chunks":
 		ts.Check(sendUDP(addr, chunks(body)))
+	case "unix", "unixgram":
+		conn, err := net.Dial(args[0], ts.MkAbs(addr))
+		ts.Check(err)
+		_, err = io.WriteString(conn, body+"\n")
+		ts.Check(errors.Join(err, conn.Close()))
 	case "http":
 		resp, err := http.Post("http://"+addr+"/gelf", "application/json", strings.NewReader(body))
 		ts.Check(err)

@@ -17,6 +17,7 @@ import (
 	"sidecar/internal/ship"
 	"sidecar/internal/spool"
 	"sidecar/internal/stdin"
+	"sidecar/internal/syslog"
 )
 
 // inputs are what a line reads, and what takes messages in for it.
@@ -24,6 +25,7 @@ type inputs struct {
 	sources []ship.Source
 	intake  []func(context.Context) error
 	spool   *spool.Spool // nil if nothing needs it
+	syslog  []*syslog.Listener
 	state   *ship.StateDir
 	closers []func() error // to be called last to first
 }
@@ -38,7 +40,9 @@ func (in *inputs) close() {
 func (c *Config) direct() bool { return c.Input.Stdin.Enabled && !c.Input.Stdin.Spool }
 
 // spooled reports whether an input needs the spool.
-func (c *Config) spooled() bool { return c.Input.Stdin.Enabled && c.Input.Stdin.Spool }
+func (c *Config) spooled() bool {
+	return c.Input.Stdin.Enabled && c.Input.Stdin.Spool || len(c.Input.Syslog) > 0
+}
 
 // inputs opens everything that is to be read. The caller closes it, also after an
 // error.
@@ -74,15 +78,15 @@ func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
 	if err != nil {
 		return err
 	}
-	source := &spoolSource{Source: s.NewSource("spool", nil), spool: s, gaps: gaps}
+	source := &spoolSource{Source: s.NewSource("spool", newDecoder().decode), spool: s, gaps: gaps}
 	in.spool = s
 	in.sources = append(in.sources, source)
 	in.closers = append(in.closers, s.Close, source.Close)
 	if r.Input.Stdin.Enabled {
-		job := !r.Input.Journald.Enabled // ends with its input
+		job := !r.Input.Journald.Enabled && len(r.Input.Syslog) == 0 // ends with its input
 		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
 	}
-	return nil
+	return r.syslogInputs(in, gaps)
 }
 
 // spoolDir returns the directory of the spool.

@@ -43,6 +43,7 @@ const deadline = 60 * time.Second
 //	unprivileged CODE logship ARG...  as exit, as the user nobody
 //	stored DIR N                wait until N messages of a spool are not confirmed
 //	send tcp|udp|http ADDR FILE send a file as a GELF client does (see cmdSend)
+//	send unix|unixgram PATH FILE send a file as it is to a unix socket
 //
 // $JOURNAL is a directory with a small journal. $INPUT and $TLSINPUT are GELF inputs
 // that confirm everything, $CA is the authority of the latter; $SILENT is one that

@@ -10,6 +10,7 @@ import (
 	"sidecar/internal/journal/journaltest"
 	"sidecar/internal/ship"
 	"sidecar/internal/spool"
+	"sidecar/internal/syslog"
 )
 
 // TestMetricsOfTheProgramAreDocumented: docs/metrics.md has those that the program
@@ -32,8 +33,13 @@ func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stored.Close()
+	listener, err := syslog.Listen(syslog.Options{Listen: "udp://127.0.0.1:0", Sink: stored})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
 	line := ship.New(ship.Options{Sources: []ship.Source{source}, Metrics: ship.NewMetrics(1)})
-	all, err := registry(line, stored).Gather()
+	all, err := registry(line, &inputs{spool: stored, syslog: []*syslog.Listener{listener}}).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

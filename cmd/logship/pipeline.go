@@ -92,36 +92,52 @@ func (c *Config) tls(e *settings.Effective, host string) (*tls.Config, error) {
 	if t.ServerName != "" {
 		conf.ServerName = t.ServerName
 	}
+	var err error
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, e.Errorf("output.tls.ca", "%v", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, e.Errorf("output.tls.ca", "%s holds no certificate in PEM form", t.CA)
+		if conf.RootCAs, err = authorities(e, "output.tls.ca", t.CA); err != nil {
+			return nil, err
 		}
 	}
-	if (t.Cert == "") != t.Key.IsZero() {
-		return nil, e.Errorf("output.tls.cert", "cert and key belong together: set both or none")
-	}
-	if t.Cert == "" {
-		return conf, nil
-	}
-	cert, err := os.ReadFile(t.Cert)
+	conf.Certificates, err = certificates(e, "output.tls", t.Cert, t.Key)
+	return conf, err
+}
+
+// authorities reads the certificates of authorities from a PEM file; key is the
+// setting's.
+func authorities(e *settings.Effective, key, path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
 	if err != nil {
-		return nil, e.Errorf("output.tls.cert", "%v", err)
+		return nil, e.Errorf(key, "%v", err)
 	}
-	key, err := t.Key.Reveal()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, e.Errorf(key, "%s holds no certificate in PEM form", path)
+	}
+	return pool, nil
+}
+
+// certificates reads a certificate and its key, of the settings cert and key of a
+// table; none if neither is set.
+func certificates(e *settings.Effective, table, path string, secret settings.Secret) ([]tls.Certificate, error) {
+	if (path == "") != secret.IsZero() {
+		return nil, e.Errorf(table+".cert", "cert and key belong together: set both or none")
+	}
+	if path == "" {
+		return nil, nil
+	}
+	cert, err := os.ReadFile(path)
 	if err != nil {
-		return nil, e.Errorf("output.tls.key", "%v", err)
+		return nil, e.Errorf(table+".cert", "%v", err)
+	}
+	key, err := secret.Reveal()
+	if err != nil {
+		return nil, e.Errorf(table+".key", "%v", err)
 	}
 	pair, err := tls.X509KeyPair(cert, []byte(key))
 	if err != nil {
-		return nil, e.Errorf("output.tls.cert", "%v", err)
+		return nil, e.Errorf(table+".cert", "%v", err)
 	}
-	conf.Certificates = []tls.Certificate{pair}
-	return conf, nil
+	return []tls.Certificate{pair}, nil
 }
 
 // places returns the journal directories to read.

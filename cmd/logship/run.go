@@ -25,7 +25,6 @@ import (
 	"sidecar/internal/journal"
 	"sidecar/internal/settings"
 	"sidecar/internal/ship"
-	"sidecar/internal/spool"
 )
 
 func newRun(flags *configFlags, in *os.File) *cobra.Command {
@@ -114,7 +113,7 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	r.log.Info("ship", "version", version, "sources", strings.Join(names(o.Sources), ", "), "target", target.address)
-	return r.supervise(ctx, line, in.spool, listener)
+	return r.supervise(ctx, line, &in, listener)
 }
 
 // typeGuard returns the guard of types with what the state directory, if there is
@@ -240,14 +239,14 @@ func (r *runner) listen() (net.Listener, error) {
 
 // supervise runs the line with what belongs around it: metrics, notifications,
 // watchdog. It returns after all of it has ended and closes listener.
-func (r *runner) supervise(ctx context.Context, line *ship.Line, stored *spool.Spool, listener net.Listener) error {
+func (r *runner) supervise(ctx context.Context, line *ship.Line, in *inputs, listener net.Listener) error {
 	around, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
 	if listener != nil {
 		wg.Go(func() {
-			if err := daemon.Serve(around, listener, registry(line, stored), health(line.Metrics)); err != nil {
+			if err := daemon.Serve(around, listener, registry(line, in), health(line.Metrics)); err != nil {
 				r.log.Error("metrics are not served any more", "err", err)
 			}
 		})
@@ -270,15 +269,18 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, stored *spool.S
 	return err
 }
 
-func registry(line *ship.Line, stored *spool.Spool) *prometheus.Registry {
+func registry(line *ship.Line, in *inputs) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	if j := journalOf(line); j != nil {
 		r.MustRegister(journalMetrics{j})
 	}
-	if stored != nil {
-		r.MustRegister(spoolMetrics{stored})
+	if in.spool != nil {
+		r.MustRegister(spoolMetrics{in.spool})
+	}
+	if len(in.syslog) > 0 {
+		r.MustRegister(syslogMetrics(in.syslog))
 	}
 	r.MustRegister(line.Metrics, &line.Pipeline, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r

@@ -117,6 +117,12 @@ type address struct {
 	name    string // host:port, path or name
 }
 
+// CheckListen returns what is wrong with an Options.Listen, without opening it.
+func CheckListen(s string) error {
+	_, err := parseAddress(s)
+	return err
+}
+
 func parseAddress(s string) (a address, err error) {
 	scheme, rest, _ := strings.Cut(s, ":")
 	switch scheme {
