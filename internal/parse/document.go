@@ -44,6 +44,9 @@ const (
 	slotCode
 	slotContext
 
+	slotHost
+	slotVersion
+
 	slots
 	slotNone = slots
 )
@@ -61,12 +64,14 @@ const (
 	inError        // err, error: a serialised error, or ECS
 	inMeta         // metadata, meta: winston's metadata(), express-winston
 	inLog          // log: ECS
+	inGELF         // a GELF document
 )
 
-// found is what a slot holds and the field that it became, or -1.
+// found is what a slot holds, of which member, and the field that it became, or -1.
 type found struct {
 	token
 	field int
+	key   *key
 }
 
 // special returns the slot of a member and, for an object, the kind of holder
@@ -75,6 +80,8 @@ func (h holder) special(key []byte) (slot, holder) {
 	switch h {
 	case inTop:
 		return topKey(key)
+	case inGELF:
+		return gelfKey(key), inPlain
 	case inError:
 		switch string(key) {
 		case "message":
@@ -164,11 +171,34 @@ func topKey(key []byte) (slot, holder) {
 	return slotNone, inPlain
 }
 
+// gelfKey is special for the members of a GELF document. Those with an underscore are
+// fields, whatever they are called; message is taken where short_message says nothing
+// (graylog.md 1.5).
+func gelfKey(key []byte) slot {
+	switch string(key) {
+	case "short_message":
+		return slotMessage
+	case "message":
+		return slotMsg
+	case "full_message":
+		return slotStack
+	case "timestamp":
+		return slotTimestamp
+	case "level":
+		return slotLevel
+	case "host":
+		return slotHost
+	case "version":
+		return slotVersion
+	}
+	return slotNone
+}
+
 // kept reports whether what a slot holds stays out of the fields until the
 // record's own parts are known.
 func (s slot) kept() bool {
 	switch s {
-	case slotLevel, slotTimestamp, slotMessage, slotStack:
+	case slotLevel, slotTimestamp, slotMessage, slotStack, slotHost, slotVersion:
 		return true
 	}
 	return false
@@ -290,7 +320,7 @@ func (p *Parser) readMember(i int, k *key) (int, fault) {
 		}
 	}
 	if k.slot != slotNone {
-		p.found[k.slot] = found{t, field}
+		p.found[k.slot] = found{t, field, k}
 		p.have |= 1 << k.slot
 	}
 	return t.end, ok
@@ -310,7 +340,7 @@ func (p *Parser) descend(i int, k *key) (int, fault) {
 		if p.src[skipBlanks(p.src, start+1)] == '}' {
 			t.flags |= empty
 		}
-		p.found[k.slot] = found{t, -1}
+		p.found[k.slot] = found{t, -1, k}
 		p.have |= 1 << k.slot
 	}
 	return i, f

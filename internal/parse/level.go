@@ -50,7 +50,7 @@ func (p *Parser) resolveLevel(fallback int8) record.Value {
 		name, used := p.levelOf(p.found[s].token)
 		if !used {
 			if s == slotLevel {
-				p.spill("level", p.found[s].token)
+				p.spill(s)
 			}
 			continue
 		}

@@ -22,14 +22,30 @@ const (
 	maxRescans = 4
 )
 
-// split appends the records of a line to dst. text has no syslog header, is
-// valid UTF-8, and ends with something that is not a blank.
-func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelope) []record.Record {
+// beginLine forgets what was known of the last text, and returns where this one begins.
+func (p *Parser) beginLine(text []byte) int {
 	for k := range p.ahead {
 		p.ahead[k] = -1
 	}
 	p.read, p.blank = 0, -1
-	i := skipLead(text, 0)
+	p.root = p.names.root
+	return skipLead(text, 0)
+}
+
+// gelf appends the records of a GELF document to dst: of one that is none, the text.
+func (p *Parser) gelf(dst []record.Record, first int, text []byte, env *envelope) []record.Record {
+	at := p.beginLine(text)
+	if at == len(text) || text[at] != '{' {
+		return p.textRecord(dst, first, text, env, nil)
+	}
+	p.root = p.names.gelf
+	return p.documents(dst, first, text, span{0, at, len(text)}, env)
+}
+
+// split appends the records of a line to dst. text has no syslog header, is
+// valid UTF-8, and ends with something that is not a blank.
+func (p *Parser) split(dst []record.Record, first int, text []byte, env *envelope) []record.Record {
+	i := p.beginLine(text)
 	at, prefixed := p.skipPrefixes(text, i)
 	switch {
 	case prefixed:
@@ -225,7 +241,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 		var r *record.Record
 		dst, r = p.next(dst, first, env)
 		p.beginDocument(r, text, doc.at)
-		end, f := p.object(doc.at+1, p.names.root)
+		end, f := p.object(doc.at+1, p.root)
 		p.read += end - doc.at
 		if f == ok {
 			next, at := p.after(text, end, len(dst)-first)
@@ -251,7 +267,7 @@ func (p *Parser) documents(dst []record.Record, first int, text []byte, doc span
 		doc.end = next
 		r.Fields, r.Degraded = r.Fields[:0], env.degraded
 		p.beginDocument(r, text[:next], doc.at)
-		end, f = p.object(doc.at+1, p.names.root)
+		end, f = p.object(doc.at+1, p.root)
 		p.read += end - doc.at
 		p.broken(env, text, doc, f)
 		doc = span{next, at, len(text)}
@@ -386,6 +402,7 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 		// the severity of it is taken.
 		p.own(n.levelName, name)
 	}
+	p.resolveHost()
 	p.resolveTime(env)
 	p.resolveText(b)
 	below := trailing

@@ -11,6 +11,7 @@ import (
 // means and becomes is found out once.
 type names struct {
 	root   *key // of the document itself
+	gelf   *key // of a GELF document
 	byText map[string]*name
 	kept   []*name // the shipper's own
 	size   int     // keys and names that were made since the last reset
@@ -59,7 +60,7 @@ func (n *name) take(document uint64, index int, from *key) {
 
 // reset forgets all but the names that are kept.
 func (s *names) reset() {
-	*s = names{root: &key{holder: inTop, depth: 1}, byText: make(map[string]*name), kept: s.kept}
+	*s = names{root: &key{holder: inTop, depth: 1}, gelf: &key{holder: inGELF, depth: 1}, byText: make(map[string]*name), kept: s.kept}
 	for _, n := range s.kept {
 		n.from = nil
 		s.byText[n.String()] = n

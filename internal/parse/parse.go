@@ -92,6 +92,7 @@ type Parser struct {
 	// The document that is being read.
 	src     []byte // ends where the document must end
 	begin   int    // of the document's brace
+	root    *key   // what its members are
 	found   [slots]found
 	have    uint32 // bit per slot: found is set
 	dropped int    // fields over the limit
@@ -168,9 +169,13 @@ func (p *Parser) Parse(dst []record.Record, e *record.Entry) []record.Record {
 		return dst
 	}
 	env.raw = text
-	text = p.header(text, &env)
-	env.headerLen = len(env.raw) - len(text)
-	dst = p.split(dst, first, text, &env)
+	if e.GELF {
+		dst = p.gelf(dst, first, text, &env)
+	} else {
+		text = p.header(text, &env)
+		env.headerLen = len(env.raw) - len(text)
+		dst = p.split(dst, first, text, &env)
+	}
 	if cap(p.line) > maxKeep {
 		p.line = nil
 	}

@@ -19,16 +19,31 @@ func (p *Parser) remove(s slot) {
 	}
 }
 
-// spill makes a field of a token that was kept for a part of the record and did
-// not become one. name is that of a member of the document.
-func (p *Parser) spill(name string, t token) {
-	k := p.names.root.members[name]
+// spill makes a field of what slot s holds, which was kept for a part of the record
+// and did not become one.
+func (p *Parser) spill(s slot) {
+	t, k := p.found[s].token, p.found[s].key
 	if t.kind == kindObject && t.flags&empty == 0 {
 		p.object(t.start+1, k)
 		return
 	}
 	if v, says := p.value(t); says {
 		p.put(k, v)
+	}
+}
+
+// resolveHost sets the record's host to a GELF document's, unless that is blank.
+func (p *Parser) resolveHost() {
+	if !p.has(slotHost) {
+		return
+	}
+	t := p.found[slotHost].token
+	if t.kind != kindString {
+		p.spill(slotHost)
+		return
+	}
+	if host := trimBlank(p.unescaped(p.src[t.start+1 : t.end-1])); len(host) > 0 {
+		p.rec.Host = host
 	}
 }
 
@@ -107,7 +122,7 @@ func (p *Parser) messageOf(s slot, m *message) bool {
 		}
 		*m = p.textMessage(p.compact(t), ellipsis)
 		if s == slotMessage && t.kind == kindArray {
-			p.spill("message", t)
+			p.spill(s)
 		}
 		return true
 	}
@@ -185,7 +200,7 @@ func (p *Parser) stack() (v record.Value) {
 			return v
 		}
 		if s == slotStack && !texts {
-			p.spill("stack", t)
+			p.spill(s)
 		}
 	}
 	return v
@@ -268,6 +283,9 @@ func (p *Parser) join(full, stack record.Value) record.Value {
 	}
 	if bytes.Contains(full.Bytes, text) {
 		return full
+	}
+	if p.root == p.names.gelf && bytes.HasPrefix(text, full.Bytes) {
+		return stack // the full message begins with the short one, by GELF's definition
 	}
 	start := len(r.Scratch)
 	r.Scratch = append(r.Scratch, full.Bytes...)

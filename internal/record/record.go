@@ -43,6 +43,8 @@ type Entry struct {
 	// Partial means that the container's log driver cut the line and that more of
 	// it follows (CONTAINER_PARTIAL_MESSAGE).
 	Partial bool
+	// GELF means that Message is a GELF document (GELF 1.1), uncompressed.
+	GELF bool
 	// Origin is where the entry stands in its source.
 	Origin Origin
 	// ID identifies the event: the same on every re-send and replay, different

@@ -1,0 +1,156 @@
+package gelfin
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"sidecar/internal/spool"
+)
+
+// runHTTP serves requests until ctx is done, and then those that have begun.
+func (l *Listener) runHTTP(ctx, storing context.Context) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /gelf", l.post)
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: l.o.SlowTimeout, ReadTimeout: l.o.SlowTimeout, IdleTimeout: l.o.IdleTimeout, MaxHeaderBytes: 16 << 10,
+		ErrorLog:    slog.NewLogLogger(l.o.Log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return storing },
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.o.StopTimeout)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	err := server.Serve(limited{l.stream, l})
+	if !stop() {
+		<-ended
+	} else if !errors.Is(err, net.ErrClosed) {
+		l.fail(err)
+	}
+}
+
+// limited is a net.Listener that closes connections above the limit.
+type limited struct {
+	net.Listener
+	l *Listener
+}
+
+// Accept implements net.Listener.
+func (a limited) Accept() (net.Conn, error) {
+	for {
+		c, err := a.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if a.l.enter(c) {
+			return &counted{Conn: c, l: a.l}, nil
+		}
+		c.Close()
+	}
+}
+
+// counted is a connection that gives its place back when it is closed.
+type counted struct {
+	net.Conn
+	l     *Listener
+	leave sync.Once // net/http closes more than once
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	c.leave.Do(func() { c.l.leave(c.Conn) })
+	return c.Conn.Close()
+}
+
+// post answers a request as Graylog does: 202, or 413 for what is too long; but 202 comes
+// after the documents are stored, 400 for what cannot be decompressed, and 503 when they
+// cannot be stored, so that the sender tries again.
+func (l *Listener) post(w http.ResponseWriter, r *http.Request) {
+	body, err := l.body(w, r)
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong), errors.Is(err, errTooLong):
+		l.o.OnDiscard(ReasonTooLong, 1)
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	case err != nil:
+		l.o.OnDiscard(ReasonCompression, 1)
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	peer := []byte(nil)
+	if tcp, err := net.ResolveTCPAddr("tcp", r.RemoteAddr); err == nil {
+		peer = address(tcp)
+	}
+	var msgs []spool.Message
+	for _, text := range documents(body) {
+		msgs = append(msgs, l.message(text, "http", peer))
+	}
+	if !l.store(r.Context(), msgs) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// body returns the body, decompressed as its Content-Encoding or its first bytes say.
+func (l *Listener) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(l.o.SlowTimeout)); err != nil {
+		return nil, err
+	}
+	var stream io.Reader = http.MaxBytesReader(w, r.Body, int64(l.o.MaxMessageBytes))
+	var err error
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	case "", "identity":
+	case "gzip":
+		stream, err = gzip.NewReader(stream)
+	case "deflate":
+		stream, err = zlib.NewReader(stream) // RFC 9110 section 8.4.1.2: the zlib format
+	default:
+		err = errors.New("content encoding is not known")
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := readLimited(stream, l.o.MaxMessageBytes)
+	if err != nil {
+		return nil, err
+	}
+	return inflate(b, l.o.MaxMessageBytes)
+}
+
+// documents returns the documents of a body: itself, or, as Graylog's bulk receiving has
+// it, its lines, if each of them is one.
+func documents(body []byte) [][]byte {
+	if isBlank(body) {
+		return nil
+	}
+	if !bytes.ContainsRune(body, '\n') || json.Valid(body) {
+		return [][]byte{body}
+	}
+	var all [][]byte
+	for line := range bytes.Lines(body) {
+		if isBlank(line) {
+			continue
+		}
+		if !json.Valid(line) {
+			return [][]byte{body} // whatever it is, it is shown as a whole
+		}
+		all = append(all, bytes.TrimSpace(line))
+	}
+	return all
+}

@@ -1,0 +1,56 @@
+package gelfin
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var errTooLong = errors.New("document is longer than the limit")
+
+// inflate returns the document of a payload, which may be compressed by gzip or zlib, as
+// its first two bytes say (GELF 1.1, "Compression"). It is at most max bytes long, or the
+// error is errTooLong: a small payload must not fill the memory.
+func inflate(payload []byte, max int) ([]byte, error) {
+	switch {
+	case len(payload) >= 2 && payload[0] == 0x1f && payload[1] == 0x8b:
+		z, err := gzip.NewReader(bytes.NewReader(payload))
+		if err != nil {
+			return nil, fmt.Errorf("decompress gzip: %w", err)
+		}
+		z.Multistream(false) // as Graylog: what is behind is ignored
+		return readLimited(z, max)
+	case len(payload) >= 2 && payload[0]&0x0f == 8 && (uint(payload[0])<<8|uint(payload[1]))%31 == 0:
+		// Method deflate, and the check of RFC 1950 section 2.2: no JSON begins so.
+		z, err := zlib.NewReader(bytes.NewReader(payload))
+		if err != nil {
+			return nil, fmt.Errorf("decompress zlib: %w", err)
+		}
+		return readLimited(z, max)
+	case len(payload) > max:
+		return nil, errTooLong
+	}
+	return payload, nil
+}
+
+func readLimited(r io.Reader, max int) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, int64(max)+1))
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	if len(b) > max {
+		return nil, errTooLong
+	}
+	return b, nil
+}
+
+// reasonOf returns why a payload with an error of inflate is discarded.
+func reasonOf(err error) string {
+	if errors.Is(err, errTooLong) {
+		return ReasonTooLong
+	}
+	return ReasonCompression
+}

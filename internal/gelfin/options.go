@@ -1,0 +1,120 @@
+package gelfin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"sidecar/internal/record"
+	"sidecar/internal/spool"
+)
+
+// Sink stores messages. Append returns when they are safe, or with an error when they
+// will not be; then the Listener ends. A *spool.Spool is one. It may wait as long as it
+// wants: TCP and HTTP senders then wait too, datagrams in the backlog. It keeps nothing of
+// msgs, and is called by many goroutines.
+//
+// Of a message are set: Text, a document, not empty and at most MaxMessageBytes long;
+// TimeUsec; Source, "gelf"; Peer and Host, the sender's IP address; Transport, "udp", "tcp"
+// or "http"; Priority, -1.
+type Sink interface {
+	Append(ctx context.Context, msgs []spool.Message) error
+}
+
+// Options say where and how to listen. Of the limits 0 means the default.
+type Options struct {
+	// Listen is udp://HOST:PORT, tcp://HOST:PORT or http://HOST:PORT; of the last one
+	// the path is /gelf.
+	Listen string
+	// Sink takes the messages.
+	Sink Sink
+	// OnDiscard, if set, is told how many messages were discarded and why: one of the
+	// Reason constants. It is called by several goroutines.
+	OnDiscard func(reason string, messages uint64)
+	// Log tells changes of state; nil means slog.Default.
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+
+	// MaxMessageBytes bounds a document, uncompressed, 1 MiB, which is the most that
+	// a spool takes. A longer one is discarded, and the connection goes on.
+	MaxMessageBytes int
+	// MaxConnections bounds the TCP and HTTP connections that are open at a time, 256.
+	// What is above is closed at once.
+	MaxConnections int
+	// IdleTimeout is how long a connection may be silent, 10 min; SlowTimeout how long
+	// an HTTP request may take to arrive, 30 s.
+	IdleTimeout, SlowTimeout time.Duration
+	// BacklogBytes bounds the datagrams that wait in memory for the Sink, 8 MiB, and
+	// ChunkBytes the chunks that wait for others of their message, 8 MiB.
+	BacklogBytes, ChunkBytes int
+	// ReceiveBufferBytes is asked of the kernel for the UDP socket, 8 MiB.
+	ReceiveBufferBytes int
+	// StopTimeout bounds the storing of what was received, after the end, 5 s.
+	StopTimeout time.Duration
+}
+
+// Why messages are discarded.
+const (
+	// ReasonTooLong: longer than MaxMessageBytes, compressed or not.
+	ReasonTooLong = "too_long"
+	// ReasonCompression: not what its first bytes say, gzip or zlib.
+	ReasonCompression = "compression"
+	// ReasonChunk: a chunk that breaks GELF 1.1 "Chunking".
+	ReasonChunk = "chunk"
+	// ReasonIncomplete: chunks were missing after 5 s, or a connection ended within a
+	// document.
+	ReasonIncomplete = "incomplete"
+	// ReasonChunkBytes: too much waited for missing chunks.
+	ReasonChunkBytes = "chunk_bytes"
+	// ReasonBacklog: the Sink was slower than the datagrams.
+	ReasonBacklog = "backlog"
+	// ReasonKernel: datagrams came faster than they were read (SO_RXQ_OVFL).
+	ReasonKernel = "kernel"
+	// ReasonConnections: connections, not messages, above MaxConnections.
+	ReasonConnections = "connections"
+)
+
+func (o Options) withDefaults() (Options, *url.URL, error) {
+	for _, d := range []struct {
+		v       *int
+		byGuess int
+	}{{&o.MaxMessageBytes, spool.MaxMessageBytes}, {&o.MaxConnections, 256}, {&o.BacklogBytes, 8 << 20}, {&o.ChunkBytes, 8 << 20},
+		{&o.ReceiveBufferBytes, 8 << 20}} {
+		if *d.v == 0 {
+			*d.v = d.byGuess
+		}
+	}
+	for _, d := range []struct {
+		v       *time.Duration
+		byGuess time.Duration
+	}{{&o.IdleTimeout, 10 * time.Minute}, {&o.SlowTimeout, 30 * time.Second}, {&o.StopTimeout, 5 * time.Second}} {
+		if *d.v == 0 {
+			*d.v = d.byGuess
+		}
+	}
+	o.MaxMessageBytes = min(o.MaxMessageBytes, spool.MaxMessageBytes)
+	if o.OnDiscard == nil {
+		o.OnDiscard = func(string, uint64) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	u, err := url.Parse(o.Listen)
+	if err != nil || u.Host == "" || u.Port() == "" || u.Path != "" || u.Scheme != "udp" && u.Scheme != "tcp" && u.Scheme != "http" {
+		return o, nil, fmt.Errorf("listen for gelf: %q is none of udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT", o.Listen)
+	}
+	return o, u, nil
+}
+
+// Decode makes of a stored message the entry that package parse reads as a GELF document;
+// it is the decoder of the spool's source. The host is the document's, else the peer.
+func Decode(_ *spool.Message, e *record.Entry) {
+	e.GELF = true
+	e.Transport = nil // of the way to us; the application's own is in the document
+}
