@@ -72,10 +72,13 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 	if c.Input.Stdin.Enabled {
 		report("stdin", nil, "lines are shipped until it ends")
 	}
+	if len(c.Input.File.Paths) > 0 {
+		report("files", nil, strings.Join(c.Input.File.Paths, ", "))
+	}
 	for _, in := range c.Input.Syslog {
 		report("syslog", nil, in.Listen)
 	}
-	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled && len(c.Input.Syslog) == 0 {
+	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled && len(c.Input.Syslog)+len(c.Input.File.Paths) == 0 {
 		report("input", errNoInput(effective), "")
 	} else if !c.direct() {
 		found, err := checkState(c.stateDir())

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sidecar/internal/daemon"
+	"sidecar/internal/filetail"
 	"sidecar/internal/gelf"
 	"sidecar/internal/guard"
 	"sidecar/internal/rules"
@@ -51,6 +52,11 @@ type Config struct {
 			Spool   bool `toml:"spool"`
 		} `toml:"stdin"`
 		Syslog []SyslogInput `toml:"syslog"`
+		File   struct {
+			Paths   []string `toml:"paths"`
+			Exclude []string `toml:"exclude"`
+			Start   string   `toml:"start"`
+		} `toml:"file"`
 	} `toml:"input"`
 	Spool struct {
 		Dir     string        `toml:"dir"`
@@ -129,6 +135,7 @@ func defaultConfig() Config {
 	c.Input.Journald.Start = "tail"
 	c.Input.Journald.Pins.Quota = 1 << 30
 	c.Input.Stdin.Spool = true
+	c.Input.File.Start = "tail"
 	c.Spool.Max = 1 << 30
 	c.Spool.MinFree = 256 << 20
 	c.Spool.OnFull = "block"
@@ -195,8 +202,14 @@ func (c *Config) check(e *settings.Effective) error {
 		}
 	}
 	errs = append(errs, c.checkJournald(e)...)
-	if c.direct() && c.Input.Journald.Enabled {
-		bad("input.stdin.spool", "without the spool standard input is the only input: set input.stdin.spool = true or input.journald.enabled = false")
+	if c.direct() && (c.Input.Journald.Enabled || len(c.Input.Syslog)+len(c.Input.File.Paths) > 0) {
+		bad("input.stdin.spool", "without the spool standard input is the only input: set input.stdin.spool = true, or switch the others off")
+	}
+	if err := filetail.Check(c.fileOptions()); len(c.Input.File.Paths) > 0 && err != nil {
+		bad("input.file.paths", "%v", err)
+	}
+	if c.Input.File.Start != "tail" && c.Input.File.Start != "head" {
+		bad("input.file.start", `%q is not a start position: want "tail" or "head"`, c.Input.File.Start)
 	}
 	if c.Spool.OnFull != "block" && c.Spool.OnFull != "discard_oldest" {
 		bad("spool.on_full", `%q is not what can be done: want "block" or "discard_oldest"`, c.Spool.OnFull)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sidecar/internal/filetail"
 	"sidecar/internal/ship"
 	"sidecar/internal/spool"
 	"sidecar/internal/stdin"
@@ -59,6 +61,14 @@ func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
 		in.sources = append(in.sources, source)
 		in.closers = append(in.closers, source.Close)
 	}
+	if len(r.Input.File.Paths) > 0 {
+		source, err := r.files(gaps)
+		if err != nil {
+			return in, err
+		}
+		in.sources = append(in.sources, source)
+		in.closers = append(in.closers, source.Close)
+	}
 	if len(in.sources) == 0 && !r.spooled() {
 		return in, errNoInput(r.effective)
 	}
@@ -83,10 +93,30 @@ func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
 	in.sources = append(in.sources, source)
 	in.closers = append(in.closers, s.Close, source.Close)
 	if r.Input.Stdin.Enabled {
-		job := !r.Input.Journald.Enabled && len(r.Input.Syslog) == 0 // ends with its input
+		job := len(in.sources) == 1 && len(r.Input.Syslog) == 0 // ends with its input
 		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
 	}
 	return r.syslogInputs(in, gaps)
+}
+
+// fileOptions returns what the configuration says of files.
+func (c *Config) fileOptions() filetail.Options {
+	return filetail.Options{Paths: c.Input.File.Paths, Exclude: c.Input.File.Exclude, Head: c.Input.File.Start == "head"}
+}
+
+// files returns the files as a source.
+func (r *runner) files(gaps *ship.Gaps) (*filetail.Source, error) {
+	o := r.fileOptions()
+	o.Log = r.log
+	o.Machine, _ = os.ReadFile("/etc/machine-id") // without one, machines with the same content have the same ids
+	o.OnCut = func(path string, _ int64) {
+		gaps.Add(ship.Gap{Reason: "long_line", Text: "a line of a file was cut at 1 MiB", Path: path})
+	}
+	o.OnGap = func(g filetail.Gap) {
+		text := map[string]string{"removed": "a file was removed before it was read to its end", "truncated": "a file was truncated before it was read to its end"}[g.Reason]
+		gaps.Add(ship.Gap{Reason: "file_" + g.Reason, Text: cmp.Or(text, "a compressed file is damaged"), Path: g.Path})
+	}
+	return filetail.New(o)
 }
 
 // spoolDir returns the directory of the spool.

@@ -56,6 +56,12 @@ type Gap struct {
 	Bytes int64
 }
 
+// Check returns what is wrong with o.
+func Check(o Options) error {
+	_, err := o.withDefaults()
+	return err
+}
+
 func (o Options) withDefaults() (Options, error) {
 	if len(o.Paths) == 0 {
 		return o, errors.New("read files: no path is given")
