@@ -13,6 +13,7 @@ import (
 	oracle5424 "github.com/leodido/go-syslog/v4/rfc5424"
 
 	"sidecar/internal/record"
+	"sidecar/test/cputime"
 )
 
 // received is when the messages of these tests come, unless they say otherwise.
@@ -211,9 +212,11 @@ func BenchmarkDecode(b *testing.B) {
 			m := []byte(message)
 			b.SetBytes(int64(len(m)))
 			b.ReportAllocs()
+			report := cputime.Start(b)
 			for b.Loop() {
 				decode(m)
 			}
+			report()
 		})
 	}
 	var e record.Entry
