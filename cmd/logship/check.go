@@ -78,7 +78,10 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 	for _, in := range c.Input.Syslog {
 		report("syslog", nil, in.Listen)
 	}
-	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled && len(c.Input.Syslog)+len(c.Input.File.Paths) == 0 {
+	for _, in := range c.Input.GELF {
+		report("gelf", nil, in.Listen)
+	}
+	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled && len(c.Input.Syslog)+len(c.Input.GELF)+len(c.Input.File.Paths) == 0 {
 		report("input", errNoInput(effective), "")
 	} else if !c.direct() {
 		found, err := checkState(c.stateDir())

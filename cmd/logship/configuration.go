@@ -52,6 +52,7 @@ type Config struct {
 			Spool   bool `toml:"spool"`
 		} `toml:"stdin"`
 		Syslog []SyslogInput `toml:"syslog"`
+		GELF   []GELFInput   `toml:"gelf"`
 		File   struct {
 			Paths   []string `toml:"paths"`
 			Exclude []string `toml:"exclude"`
@@ -202,7 +203,7 @@ func (c *Config) check(e *settings.Effective) error {
 		}
 	}
 	errs = append(errs, c.checkJournald(e)...)
-	if c.direct() && (c.Input.Journald.Enabled || len(c.Input.Syslog)+len(c.Input.File.Paths) > 0) {
+	if c.direct() && (c.Input.Journald.Enabled || len(c.Input.Syslog)+len(c.Input.GELF)+len(c.Input.File.Paths) > 0) {
 		bad("input.stdin.spool", "without the spool standard input is the only input: set input.stdin.spool = true, or switch the others off")
 	}
 	if err := filetail.Check(c.fileOptions()); len(c.Input.File.Paths) > 0 && err != nil {
@@ -235,6 +236,7 @@ func (c *Config) check(e *settings.Effective) error {
 		bad("log.format", "%v", err)
 	}
 	errs = append(errs, c.checkSyslog(e)...)
+	errs = append(errs, c.checkGELF(e)...)
 	errs = append(errs, c.checkRules(e)...)
 	errs = append(errs, c.checkRedact(e)...)
 	if _, err := guard.ParseMode(c.Types.Mode); err != nil {

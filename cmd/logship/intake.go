@@ -28,8 +28,10 @@ type inputs struct {
 	intake  []func(context.Context) error
 	spool   *spool.Spool // nil if nothing needs it
 	syslog  []*syslog.Listener
-	state   *ship.StateDir
-	closers []func() error // to be called last to first
+
+	discarded *prometheus.CounterVec // of GELF; nil without
+	state     *ship.StateDir
+	closers   []func() error // to be called last to first
 }
 
 func (in *inputs) close() {
@@ -43,12 +45,12 @@ func (c *Config) direct() bool { return c.Input.Stdin.Enabled && !c.Input.Stdin.
 
 // spooled reports whether an input needs the spool.
 func (c *Config) spooled() bool {
-	return c.Input.Stdin.Enabled && c.Input.Stdin.Spool || len(c.Input.Syslog) > 0
+	return c.Input.Stdin.Enabled && c.Input.Stdin.Spool || len(c.Input.Syslog)+len(c.Input.GELF) > 0
 }
 
 // inputs opens everything that is to be read. The caller closes it, also after an
 // error.
-func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
+func (r *runner) inputs(ctx context.Context, gaps *ship.Gaps) (in inputs, err error) {
 	if r.direct() {
 		in.sources = []ship.Source{r.stdin(gaps)}
 		return in, nil
@@ -77,13 +79,13 @@ func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
 	}
 	in.closers = append(in.closers, in.state.Close)
 	if r.spooled() {
-		err = r.spoolInputs(&in, gaps)
+		err = r.spoolInputs(ctx, &in, gaps)
 	}
 	return in, err
 }
 
 // spoolInputs opens the spool and the inputs that need it.
-func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
+func (r *runner) spoolInputs(ctx context.Context, in *inputs, gaps *ship.Gaps) error {
 	s, err := r.openSpool()
 	if err != nil {
 		return err
@@ -93,8 +95,11 @@ func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
 	in.sources = append(in.sources, source)
 	in.closers = append(in.closers, s.Close, source.Close)
 	if r.Input.Stdin.Enabled {
-		job := len(in.sources) == 1 && len(r.Input.Syslog) == 0 // ends with its input
+		job := len(in.sources) == 1 && len(r.Input.Syslog)+len(r.Input.GELF) == 0 // ends with its input
 		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
+	}
+	if err := r.gelfInputs(ctx, in, gaps); err != nil {
+		return err
 	}
 	return r.syslogInputs(in, gaps)
 }

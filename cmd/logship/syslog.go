@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sidecar/internal/gelfin"
 	"sidecar/internal/record"
 	"sidecar/internal/settings"
 	"sidecar/internal/ship"
@@ -107,6 +108,7 @@ func (r *runner) syslogInputs(in *inputs, gaps *ship.Gaps) error {
 		if err != nil {
 			return withCode(exitTemporary, fmt.Errorf("input.syslog[%d]: %w", i, err))
 		}
+		r.log.Info("listen", "input", "syslog", "listen", o.Listen, "addr", l.Addrs())
 		in.syslog = append(in.syslog, l)
 		in.closers = append(in.closers, l.Close)
 		in.intake = append(in.intake, l.Run)
@@ -144,6 +146,10 @@ type decoder struct{ syslog map[string]*syslog.Decoder } // by source
 func newDecoder() *decoder { return &decoder{syslog: map[string]*syslog.Decoder{}} }
 
 func (d *decoder) decode(m *spool.Message, e *record.Entry) {
+	if string(m.Source) == "gelf" {
+		gelfin.Decode(m, e)
+		return
+	}
 	if !bytes.HasPrefix(m.Source, []byte("syslog")) {
 		return
 	}
