@@ -180,10 +180,7 @@ func (s *stream) run(ctx, storing context.Context) error {
 		space := s.frames.space()
 		n, err := s.conn.Read(space)
 		s.frames.wrote(n)
-		late := errors.Is(err, os.ErrDeadlineExceeded) && s.until.IsZero()
-		if late && s.goesOn() {
-			err = nil
-		} else if late {
+		if errors.Is(err, os.ErrDeadlineExceeded) && s.until.IsZero() {
 			s.l.counts.timedOut.Add(1)
 		}
 		if failure := s.deliver(storing, n, err != nil); failure != nil {
@@ -216,11 +213,6 @@ func (s *stream) deadline(now time.Time) time.Time {
 		s.begun, s.since = now, 0
 	}
 	return s.begun.Add(o.SlowTimeout)
-}
-
-// goesOn reports whether a message that did not end in time may have more time.
-func (s *stream) goesOn() bool {
-	return !s.silent && s.frames.pending() && s.since >= s.l.o.SlowBytes
 }
 
 // maxBatch bounds the messages that are handed over at once: a read can hold very
