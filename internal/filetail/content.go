@@ -234,8 +234,8 @@ func (c *content) readFull(p []byte, off int64) (n int, err error) {
 func (c *content) head() ([]byte, error) {
 	b := make([]byte, headBytes)
 	n, err := c.readFull(b, 0)
-	if n > 0 && errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
+	if n > 0 && c.inflate != nil {
+		err = nil // what is damaged, or not there yet, shows when it is read
 	}
 	return b[:n], err
 }

@@ -86,7 +86,7 @@ func (r rotation) origins(name string) []string {
 	if m := r.behind.FindStringSubmatch(name); m != nil {
 		all = append(all, m[1])
 	}
-	if m := r.before.FindStringSubmatch(name); m != nil {
+	if m := r.before.FindStringSubmatch(name); m != nil && !slices.Contains(compressed[:], m[2]) {
 		all = append(all, m[1]+m[2])
 	}
 	if plain, ok := plainName(name); ok {
@@ -95,9 +95,12 @@ func (r rotation) origins(name string) []string {
 	return all
 }
 
+// compressed are the extensions of compressed files that can be read.
+var compressed = [...]string{".gz", ".zst", ".xz"}
+
 // plainName takes the extension of a compressed file away.
 func plainName(name string) (string, bool) {
-	for _, ext := range [...]string{".gz", ".zst", ".xz"} {
+	for _, ext := range compressed {
 		if plain, ok := strings.CutSuffix(name, ext); ok && plain != "" {
 			return plain, true
 		}
