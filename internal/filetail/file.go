@@ -13,7 +13,9 @@ type file struct {
 	salt   uint64 // part of id: the id of what was in the same inode before
 	name   string // base name under which it was written
 	path   string // where it was last seen, links resolved
-	stat   status // as last seen
+	// identifier is name without its extension, for the entries.
+	identifier []byte
+	stat       status // as last seen
 
 	head      fingerprint
 	offset    int64       // read position

@@ -2,13 +2,12 @@ package filetail
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"sidecar/internal/record"
 )
@@ -178,18 +177,15 @@ func (s *Source) deliver(e *record.Entry, text []byte) {
 		head, _ := f.content.head()
 		first, _, _ = bytes.Cut(head, []byte{'\n'})
 	}
-	r.id = fmt.Appendf(r.id[:0], "%016x-", f.eventID(s.o.Machine, first))
+	var id [8]byte
+	binary.BigEndian.PutUint64(id[:], f.eventID(s.o.Machine, first))
+	r.id = append(hex.AppendEncode(r.id[:0], id[:]), '-')
 	r.id = strconv.AppendInt(r.id, f.offset, 16)
-	*e = record.Entry{Message: text, Priority: -1, Identifier: identifier(f), ID: r.id,
+	*e = record.Entry{Message: text, Priority: -1, Identifier: f.identifier, ID: r.id,
 		Origin: record.Origin{File: f.serial, Before: uint64(f.offset)}}
 	if f.live {
 		e.TimeUsec = s.o.Now().UnixMicro()
 	}
-}
-
-// identifier returns the name of a file without the extension.
-func identifier(f *file) []byte {
-	return []byte(strings.TrimSuffix(f.name, filepath.Ext(f.name)))
 }
 
 // fill reads more into the buffer.

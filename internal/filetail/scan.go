@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -200,6 +201,7 @@ func (s *Source) create(c candidate) *file {
 }
 
 func (s *Source) add(f *file) {
+	f.identifier = []byte(strings.TrimSuffix(f.name, filepath.Ext(f.name)))
 	s.files = append(s.files, f)
 	s.byName[f.name] = append(s.byName[f.name], f)
 }
