@@ -49,6 +49,9 @@ func (o *Options) Avoid(flags uint32) { o.avoid = flags }
 // Patience sets how long a child may say nothing.
 func (o *Options) Patience(d time.Duration) { o.patience = d }
 
+// Settled sets how old the modification of a file must be to be the last one of its time.
+func (o *Options) Settled(d time.Duration) { o.settled = d }
+
 // Children returns how many children r has.
 func (r *Reader) Children() int {
 	n := 0

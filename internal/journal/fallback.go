@@ -59,6 +59,7 @@ type journalctl struct {
 	avoid    uint32 // known incompatible flags that are read this way too, for tests
 	values   *values
 	patience time.Duration
+	settled  time.Duration
 	round    time.Time   // when the last one began
 	open     bool        // files may have a new run
 	running  []*fallback // the one that was idle for longest first
@@ -317,7 +318,7 @@ func (x *fallback) start(j *file, args ...string) error {
 		return err
 	}
 	x.seen = seen
-	if age := time.Since(seen.mtime); -settled < age && age < settled {
+	if age := time.Since(seen.mtime); -x.tool.settled < age && age < x.tool.settled {
 		x.seen = version{} // it may be written to once more at the same time
 	}
 	r, w, err := os.Pipe()

@@ -34,6 +34,7 @@ type Options struct {
 
 	avoid    uint32        // incompatible flags that are taken for unknown, for tests
 	patience time.Duration // with a child that says nothing, for tests
+	settled  time.Duration // age of a modification that is the last of its time, for tests
 }
 
 // Gap is a number of entries that could not be delivered.
@@ -112,7 +113,7 @@ func newReader(o Options, w *watcher) (*Reader, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Reader{options: o, values: v, watch: w, resume: map[string]uint64{},
-		journalctl: &journalctl{command: cmp.Or(o.Journalctl, "journalctl"), avoid: o.avoid, values: v, patience: cmp.Or(o.patience, patience)},
+		journalctl: &journalctl{command: cmp.Or(o.Journalctl, "journalctl"), avoid: o.avoid, values: v, patience: cmp.Or(o.patience, patience), settled: cmp.Or(o.settled, settled)},
 		sequences:  map[ID]uint64{}, told: map[telling]uint64{}, written: map[string]*rate{}, retired: map[string]uint64{}, delivered: map[string]*delivered{}}
 	r.scan()
 	return r, nil
