@@ -117,8 +117,8 @@ func TestLines(t *testing.T) {
 	f.want(time.Minute, "end")
 }
 
-// TestALineOfAGigabyte, or of less here, is cut, and what follows it is read, also by a
-// process that starts in the middle of it.
+// TestAnEndlessLine is cut, and what follows it is read, also by a process that starts in
+// the middle of it.
 func TestAnEndlessLine(t *testing.T) {
 	f := follow(t, "", Options{Head: true, MaxLineBytes: 1000}, "a.log")
 	f.write("a.log", strings.Repeat("x", 1<<20))
@@ -136,6 +136,28 @@ func TestAnEndlessLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.want(0, "next")
+	f.want(time.Minute, "next")
+	if want := []int64{1<<20 + 1 - 1000}; !slices.Equal(f.cuts, want) {
+		t.Errorf("cut %d bytes, want %d", f.cuts, want)
+	}
+}
+
+// TestReplacedBetweenTwoLines: what is read behind a position belongs to what stood there
+// before, even if the file was truncated and has grown beyond it meanwhile.
+func TestReplacedBetweenTwoLines(t *testing.T) {
+	f := follow(t, "", Options{Head: true}, "a.log")
+	const lines = 20_000 // more than one read
+	f.write("a.log", strings.Repeat("old line\n", lines))
+	var e record.Entry
+	f.Next(&e)
+	if err := os.Truncate(f.path("a.log"), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.write("a.log", strings.Repeat("new line\n", 2*lines))
+	got := f.lines(0)
+	if n := slices.Index(got, "new line"); n < 0 || len(got)-n != 2*lines || slices.Contains(got[n:], "old line") {
+		t.Errorf("%d lines, new from %d on", len(got), n)
+	}
 }
 
 // TestStart: without a position only what comes is read; with one, what has come too.
