@@ -147,10 +147,12 @@ func (x *fallback) load(j *file) error {
 		j.waiting = true
 		return errNotYet
 	}
-	if err := x.locate(j); err != nil {
-		return x.fail(j, err)
+	err := x.advance(j)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) && x.failures == 0 {
+		// It may have come across a file that was being written to just then.
+		x.stop()
+		err = x.advance(j)
 	}
-	err := x.next(j)
 	switch {
 	case err == nil:
 		x.take(j)
@@ -189,6 +191,14 @@ func (x *fallback) fail(j *file, err error) error {
 	}
 	j.waiting = true
 	return err
+}
+
+// advance reads the next entry behind what a seek asked for and was read since.
+func (x *fallback) advance(j *file) error {
+	if err := x.locate(j); err != nil {
+		return within(err)
+	}
+	return x.next(j)
 }
 
 // next reads the next entry behind seqnum. io.EOF means that there is none.
