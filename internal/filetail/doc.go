@@ -13,8 +13,9 @@
 //     "app.log-20260131.gz", "app-20260131.log"), when it is where it was no more.
 //
 // Content agrees when the fingerprint of its first bytes (up to 1 KiB) and that of the
-// last 64 bytes before the read position are the same. Where it does not, the file
-// under that name is a new one, read from its start.
+// last 64 bytes before the read position are the same; with a file that was empty when
+// it was last there, only another empty one. Where it does not, the file under that name
+// is a new one, read from its start.
 //
 // A file with a name of rotation that so far says the same as one that is still there
 // may be its copy, just being made. It is left alone until the two differ, or until

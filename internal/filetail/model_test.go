@@ -316,3 +316,46 @@ func TestEveryLineOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestInodeOfAnEmptyFileIsReused: an empty file was removed while nothing read, and its
+// inode given to the copy that copytruncate makes of another. The copy is read in place of
+// what was truncated, and is no file of its own beside it.
+func TestInodeOfAnEmptyFileIsReused(t *testing.T) {
+	for name, read := range map[string]bool{"read before the truncation": true, "truncated before it is read": false} {
+		t.Run(name, func(t *testing.T) {
+			f := follow(t, "", Options{Head: true}, "a.log")
+			f.write("a.log", "")
+			f.want(0)
+			p, err := f.Position(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			if err := os.Rename(f.path("a.log"), f.path("a.log.1")); err != nil {
+				t.Fatal(err)
+			}
+			f.write("a.log", "once\n")
+			f.write("a.log.1", "once\n")
+			next := follow(t, f.dir, Options{}, "a.log")
+			if err := next.Rewind(p); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := next.Position(nil); err != nil { // has the first look
+				t.Fatal(err)
+			}
+			var got []string
+			if read {
+				got = next.lines(0)
+			}
+			if err := os.Truncate(f.path("a.log"), 0); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				got = append(got, next.lines(time.Minute)...)
+			}
+			if !slices.Equal(got, []string{"once"}) || len(next.gaps) > 0 {
+				t.Errorf("got %q, gaps %+v", got, next.gaps)
+			}
+		})
+	}
+}

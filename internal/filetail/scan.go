@@ -227,8 +227,12 @@ func (s *Source) lost() map[node]*file {
 	return all
 }
 
-// take binds f to c if its content agrees.
+// take binds f to c if its content agrees. Everything agrees with an empty file, and its
+// inode may have been given to another since, even to the copy of one that is still there.
 func (s *Source) take(f *file, c candidate) bool {
+	if f.head.n == 0 && c.size > 0 {
+		return false
+	}
 	open, err := open(c.path)
 	if err != nil {
 		return false // meet says it
