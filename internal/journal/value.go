@@ -89,7 +89,7 @@ func (f Field) Value() []byte { return f.Data[f.NameBytes+1:] }
 // entry to entry. The cache maps such an offset to its field, so that an entry
 // costs about two reads of objects.
 const (
-	cacheBits      = 15
+	cacheBits      = 13
 	maxCachedValue = 4 << 10 // in bytes; larger values are not kept
 	maxCacheBytes  = 8 << 20 // of all values; then the cache starts afresh
 )

@@ -48,7 +48,7 @@ type Options struct {
 // When frames are sent, and when a confirmation is asked for. The cut bounds
 // what is sent twice after a failure (Graylog rule R18: 4 MiB or 5 s).
 const (
-	batchBytes      = 64 << 10
+	batchBytes      = 128 << 10
 	defaultCutBytes = 4 << 20
 	defaultCutAge   = 5 * time.Second
 	backoffBase     = 500 * time.Millisecond
