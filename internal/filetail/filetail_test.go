@@ -400,6 +400,32 @@ func TestRow29PositionLost(t *testing.T) {
 	f.want(0)
 }
 
+// TestRewindToAForgottenFile: a removed file of which nothing is known is not kept, but a
+// position may still have it. The position behind that is as good as any.
+func TestRewindToAForgottenFile(t *testing.T) {
+	f := follow(t, "", Options{Head: true}, "*.log")
+	f.write("a.log", "")
+	f.want(0)
+	p, err := f.Position(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(f.path("a.log"))
+	f.write("b.log", "line\n")
+	f.want(time.Minute, "line")
+	f.want(time.Minute)
+	if err := f.Rewind(p); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = f.Position(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Rewind(p); err != nil {
+		t.Fatal(err)
+	}
+	f.want(0, "line")
+}
+
 // TestReady: inotify tells of a line, and of a file in a directory that did not exist.
 func TestReady(t *testing.T) {
 	f := follow(t, "", Options{Head: true}, "new/*.log")

@@ -142,6 +142,8 @@ func (s *Source) Rewind(raw json.RawMessage) error {
 		f.offset, f.committed, f.skip, f.end = e.Offset, e.Offset, e.Skip, e.End
 		f.tail = fingerprint{n: e.TailBytes, sum: uint64(e.Tail)}
 	}
+	// What was forgotten since the position is here again, before what came after it.
+	slices.SortFunc(s.files, func(a, b *file) int { return cmp.Compare(a.serial, b.serial) })
 	s.first = s.first || len(known) == 0
 	s.resumed, s.rescan = s.first, true
 	return nil
