@@ -1,0 +1,374 @@
+package intake
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"sidecar/test/machine"
+)
+
+const (
+	sender   = "INTAKE_TEST_SENDER" // set where this program is the sender
+	received = "/var/lib/received.jsonl"
+	config   = `output.url = "gelf+tcp://127.0.0.1:12201"
+input.journald.enabled = false
+`
+	// socketUnit takes in what comes on the sockets of deploy/systemd/logship-syslog.socket.
+	socketUnit = `[[input.syslog]]
+listen = "systemd:syslog"
+`
+	receiverUnit = `[Service]
+ExecStart=/usr/bin/logship receive --tcp 127.0.0.1:12201 --quiet --file ` + received + "\n"
+
+	diagnose = "systemctl status --no-pager logship receiver logship-syslog.socket; journalctl -u logship -u receiver -n 40 --no-pager"
+)
+
+// TestMain is also the program that sends in the machine.
+func TestMain(m *testing.M) {
+	if os.Getenv(sender) == "" {
+		os.Exit(m.Run())
+	}
+	if err := send(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// boot returns a machine with the units as they are shipped, a receiver, and this
+// program as the sender.
+func boot(t *testing.T) *machine.Machine {
+	t.Helper()
+	units := "/etc/systemd/system/"
+	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, ExtraFiles: []machine.File{
+		{Path: units + "receiver.service", Data: []byte(receiverUnit)},
+		{Path: units + "logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
+		{Path: units + "logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
+	}})
+	bin := filepath.Join(t.TempDir(), "logship")
+	build := exec.Command("go", "build", "-trimpath", "-pgo=off", "-o", bin, "sidecar/cmd/logship")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	must(t, m.CopyIn(t.Context(), bin, "/usr/bin/logship", 0o755))
+	self, err := os.Executable()
+	must(t, err)
+	must(t, m.CopyIn(t.Context(), self, "/opt/sender", 0o755))
+	return m
+}
+
+// daemon is logship in a machine, with what its receiver gets.
+type daemon struct {
+	*machine.Machine
+	*arrivals
+}
+
+// start starts logship with no state, the sockets of the socket unit and a receiver,
+// with some configuration and settings of its unit.
+func start(t *testing.T, m *machine.Machine, conf, unit string) daemon {
+	t.Helper()
+	ctx := t.Context()
+	must(t, m.WriteFile(ctx, "/etc/logship/logship.toml", []byte(config+conf), 0o644))
+	must(t, m.WriteFile(ctx, "/etc/systemd/system/logship.service.d/test.conf", []byte("[Service]\nRestartSec=100ms\n"+unit), 0o644))
+	d := daemon{m, newArrivals(m)}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(ctx)
+		if t.Failed() {
+			status, _, _ := m.Run(ctx, "sh", "-c", diagnose)
+			t.Log(status)
+		}
+		_, _, err := m.Run(ctx, "sh", "-c", `systemctl kill --signal=CONT receiver.service
+			systemctl stop logship-syslog.socket logship.service receiver.service
+			rm -rf /var/lib/private/logship /var/lib/logship `+received)
+		must(t, err)
+	})
+	d.run(t, "sh", "-c", "systemctl daemon-reload && systemctl start receiver.service logship-syslog.socket && systemctl start logship.service")
+	return d
+}
+
+// run runs a command in the machine.
+func (d daemon) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, _, err := d.Run(t.Context(), args[0], args[1:]...)
+	must(t, err)
+	return strings.TrimSpace(out)
+}
+
+// signal sends a signal to a service.
+func (d daemon) signal(t *testing.T, name, unit string) {
+	t.Helper()
+	d.run(t, "systemctl", "kill", "--signal="+name, unit)
+}
+
+// begin starts senders. The function that it returns waits for their end, and fails
+// the test if one of them did not get to it.
+func (d daemon) begin(t *testing.T, flows ...flow) (end func() map[string]sent) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	input, err := json.Marshal(flows)
+	must(t, err)
+	cmd := d.Command(ctx, "/opt/sender")
+	cmd.Env = append(cmd.Env, sender+"=1")
+	var out, log bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &log
+	must(t, cmd.Start())
+	return func() map[string]sent {
+		t.Helper()
+		defer cancel()
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("senders: %v\n%s", err, log.Bytes())
+		}
+		var all []sent
+		must(t, json.Unmarshal(out.Bytes(), &all))
+		accounts := map[string]sent{}
+		for _, a := range all {
+			accounts[a.Stream] = a
+		}
+		return accounts
+	}
+}
+
+// metrics returns the values of logship's metrics by name and labels.
+func (d daemon) metrics(t *testing.T) map[string]float64 {
+	t.Helper()
+	values := map[string]float64{}
+	for line := range strings.SplitSeq(d.run(t, "curl", "--silent", "--fail", "http://127.0.0.1:9478/metrics"), "\n") {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			v, err := strconv.ParseFloat(line[i+1:], 64)
+			must(t, err)
+			values[line[:i]] = v
+		}
+	}
+	return values
+}
+
+// discarded returns how many datagrams logship has counted as discarded.
+func (d daemon) discarded(t *testing.T) int {
+	t.Helper()
+	m := d.metrics(t)
+	return int(m[`logship_syslog_discarded_total{reason="backlog"}`] + m[`logship_syslog_discarded_total{reason="kernel"}`])
+}
+
+// hostPID returns logship's process ID as the host sees it.
+func (d daemon) hostPID(t *testing.T) int {
+	t.Helper()
+	pid := d.run(t, "systemctl", "show", "--property=MainPID", "--value", "logship.service")
+	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.Leader()))
+	must(t, err)
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	must(t, err)
+	for _, dir := range processes {
+		if link, err := os.Readlink(dir + "/ns/pid"); err != nil || link != space {
+			continue
+		}
+		if ids := strings.Fields(statusField(dir, "NSpid")); len(ids) > 0 && ids[len(ids)-1] == pid {
+			host, err := strconv.Atoi(filepath.Base(dir))
+			must(t, err)
+			return host
+		}
+	}
+	t.Fatalf("process %s of the machine is not to be found", pid)
+	return 0
+}
+
+// statusField returns a field of a process's status (proc_pid_status(5)), or "".
+func statusField(dir, name string) string {
+	status, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return "" // it has ended
+	}
+	_, rest, _ := strings.Cut(string(status), "\n"+name+":")
+	value, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(value)
+}
+
+// peakMemory returns the most memory that logship has had, in bytes.
+func (d daemon) peakMemory(t *testing.T) int64 {
+	t.Helper()
+	field := statusField(fmt.Sprintf("/proc/%d", d.hostPID(t)), "VmHWM")
+	kib, err := strconv.ParseInt(strings.TrimSuffix(field, " kB"), 10, 64)
+	must(t, err)
+	return kib << 10
+}
+
+// arrivals are the messages that the receiver has written.
+type arrivals struct {
+	path    string
+	offset  int64                     // of what was read
+	numbers map[string]map[int]string // event IDs by stream and number: the first copy's
+	ids     map[string]bool           // all event IDs
+	again   map[string]int            // by stream: other messages with a number that was there
+	copies  int                       // messages with an event ID that was there
+	gaps    map[string]int            // entries that gap messages tell, by reason
+	others  int                       // other messages
+	bad     []string                  // what is not as it was sent
+}
+
+func newArrivals(m *machine.Machine) *arrivals {
+	return &arrivals{path: m.Path(received), numbers: map[string]map[int]string{}, ids: map[string]bool{}, again: map[string]int{}, gaps: map[string]int{}}
+}
+
+// load reads what has come since the last time. A line that is not complete waits.
+func (a *arrivals) load(t *testing.T) {
+	t.Helper()
+	f, err := os.Open(a.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	must(t, err)
+	defer f.Close()
+	_, err = f.Seek(a.offset, io.SeekStart)
+	must(t, err)
+	for lines := bufio.NewReaderSize(f, 1<<20); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		must(t, err)
+		a.offset += int64(len(line))
+		a.add(line)
+	}
+}
+
+// maxFilling is how much of a filling is compared: parse.max_value cuts longer ones.
+const maxFilling = 16 << 10
+
+func (a *arrivals) add(line []byte) {
+	var m struct {
+		Stream  string `json:"_stream"`
+		N       int    `json:"_n"`
+		Filling string `json:"_filling"`
+		ID      string `json:"_event_id"`
+		Gap     string `json:"_gap_reason"`
+		Entries int    `json:"_gap_entries"`
+	}
+	if err := json.Unmarshal(line, &m); err != nil {
+		a.bad = append(a.bad, fmt.Sprintf("%.100q: %v", line, err))
+		return
+	}
+	switch {
+	case m.ID == "" || a.ids[m.ID]:
+		a.copies++
+		return
+	case m.Gap != "":
+		a.gaps[m.Gap] += m.Entries
+	case m.Stream == "":
+		a.others++
+	case a.numbers[m.Stream] == nil:
+		a.numbers[m.Stream] = map[int]string{m.N: m.ID}
+	case a.numbers[m.Stream][m.N] != "":
+		a.again[m.Stream]++
+	default:
+		a.numbers[m.Stream][m.N] = m.ID
+	}
+	a.ids[m.ID] = true
+	if compared := m.Filling[:min(len(m.Filling), maxFilling)]; m.Stream != "" && compared != filling(m.N, len(compared)) {
+		a.bad = append(a.bad, fmt.Sprintf("%s %d is not what was sent", m.Stream, m.N))
+	}
+}
+
+// total returns how many different messages of streams have come.
+func (a *arrivals) total() (n int) {
+	for _, numbers := range a.numbers {
+		n += len(numbers)
+	}
+	return n
+}
+
+// missing returns how many of the messages 1 to n of a stream have not come.
+func (a *arrivals) missing(stream string, n int) (missing int) {
+	for i := range n {
+		if a.numbers[stream][i+1] == "" {
+			missing++
+		}
+	}
+	return missing
+}
+
+// await loads what comes until done is true.
+func (d daemon) await(t *testing.T, done func() (ok bool, state string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		d.load(t)
+		ok, state := done()
+		if ok {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.Fatal(state)
+		}
+	}
+}
+
+// awaitAll waits until everything that was sent has come, and checks that nothing
+// else has: nothing twice but what its sender sent again.
+func (d daemon) awaitAll(t *testing.T, accounts map[string]sent) {
+	t.Helper()
+	d.await(t, func() (bool, string) {
+		missing, state := 0, ""
+		for stream, a := range accounts {
+			if n := d.missing(stream, a.Sent); n > 0 {
+				missing += n
+				state += fmt.Sprintf("%s: %d of %d are missing\n", stream, n, a.Sent)
+			}
+		}
+		return missing == 0, state
+	})
+	d.check(t, accounts)
+}
+
+// check fails the test for what must never be.
+func (d daemon) check(t *testing.T, accounts map[string]sent) {
+	t.Helper()
+	for stream, a := range accounts {
+		if a.Error != "" || a.Refused > 0 {
+			t.Errorf("%s: %d refused, %s", stream, a.Refused, a.Error)
+		}
+		if n := len(d.numbers[stream]); n > a.Sent {
+			t.Errorf("%s: %d came of %d", stream, n, a.Sent)
+		}
+		if d.again[stream] > a.Again {
+			t.Errorf("%s: %d came again, %d were sent again", stream, d.again[stream], a.Again)
+		}
+	}
+	if d.copies > 0 {
+		t.Errorf("%d messages came twice with one event ID", d.copies)
+	}
+	if len(d.bad) > 0 {
+		t.Errorf("%d messages are wrong, the first: %s", len(d.bad), d.bad[0])
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	return b
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

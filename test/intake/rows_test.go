@@ -1,0 +1,279 @@
+package intake
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// row01 kills logship under load, and once more while it is frozen. No sender is
+// refused. What was stored arrives, and of each stream all up to where its connection
+// ended; what the kernel holds for the sockets survives.
+func row01(t *testing.T, d daemon) {
+	var flows []flow
+	for i, listen := range []string{tcpUnit, streamUnit, tcpOwn} {
+		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("cut%d", i), Count: 3000, Rate: 1500, Size: 300})
+	}
+	for i, listen := range []string{udpUnit, datagramUnit, udpOwn} {
+		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("datagrams%d", i), Count: 1000, Rate: 500, Size: 300})
+	}
+	for i, listen := range []string{tcpUnit, streamUnit, tcpOwn} {
+		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("new%d", i), Count: 1000, Rate: 500, Batch: 10})
+	}
+	end := d.begin(t, flows...)
+	pause(time.Second)
+	stored := int(d.metrics(t)["logship_syslog_messages_total"])
+	d.signal(t, "KILL", "logship.service")
+	accounts := end()
+	tail := map[string]int{}
+	d.await(t, func() (bool, string) {
+		for stream := range accounts {
+			if strings.HasPrefix(stream, "datagrams") && d.numbers[stream][1000] == "" {
+				return false, "the last datagram of " + stream + " has not come"
+			}
+		}
+		return d.total() >= stored, fmt.Sprintf("%d of %d stored messages have come", d.total(), stored)
+	})
+	for stream, a := range accounts {
+		tail[stream] = d.missing(stream, a.Sent)
+		first, last := d.hole(stream, a.Sent)
+		switch {
+		case a.Refused > 0:
+			t.Errorf("%s was refused %d times", stream, a.Refused)
+		case tail[stream] != last-first:
+			t.Errorf("%s: not one hole: %d messages are missing between %d and %d", stream, tail[stream], first, last)
+		case strings.HasPrefix(stream, "cut") && last != a.Sent+1 && tail[stream] > 0:
+			t.Errorf("%s: %d to %d are missing of %d", stream, first, last, a.Sent)
+		}
+	}
+	t.Logf("%d were stored at the kill; read and not stored, or on connections that died: %v", stored, tail)
+	d.frozen(t)
+}
+
+// hole returns the first number that is missing, and the one behind the last.
+func (a *arrivals) hole(stream string, n int) (first, last int) {
+	for i := 1; i <= n; i++ {
+		if a.numbers[stream][i] != "" {
+			continue
+		}
+		if first == 0 {
+			first = i
+		}
+		last = i + 1
+	}
+	return first, last
+}
+
+// frozen kills a logship that reads nothing: then it is known what the kernel holds.
+func (d daemon) frozen(t *testing.T) {
+	t.Helper()
+	d.signal(t, "STOP", "logship.service")
+	datagrams := d.begin(t,
+		flow{Listen: udpUnit, Stream: "held0", Count: 500, Size: 300},
+		flow{Listen: udpOwn, Stream: "held1", Count: 100, Size: 300},
+		flow{Listen: datagramUnit, Stream: "held2", Count: 8, Size: 300})()
+	end := d.begin(t,
+		flow{Listen: tcpUnit, Stream: "held3", Count: 100, Batch: 10, Size: 300},
+		flow{Listen: tcpOwn, Stream: "held4", Count: 100, Batch: 10, Size: 300},
+		flow{Listen: streamUnit, Stream: "held5", Count: 100, Batch: 10, Size: 300})
+	d.signal(t, "KILL", "logship.service")
+	d.awaitAll(t, datagrams)
+	d.awaitAll(t, end())
+}
+
+// row22 has the load grow tenfold for some seconds: streams lose nothing, and of the
+// datagrams those that do not arrive are counted, each one.
+func row22(t *testing.T, d daemon) {
+	const calm, burst, seconds = 500, 5000, 4
+	streams := []string{tcpUnit, streamUnit, tcpOwn}
+	datagrams := []string{udpUnit, datagramUnit, udpOwn}
+	load := func(phase string, rate, seconds int) map[string]sent {
+		var flows []flow
+		for i, listen := range streams {
+			flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("%s-stream%d", phase, i), Count: seconds * rate, Rate: rate, Size: 300})
+		}
+		for i, listen := range datagrams {
+			flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("%s-datagrams%d", phase, i), Count: seconds * rate, Rate: rate, Size: 300})
+		}
+		// More than the kernel holds, at once.
+		if phase == "burst" {
+			flows = append(flows, flow{Listen: udpOwn, Stream: "burst-flood", Count: 50000, Size: 300})
+		}
+		return d.begin(t, flows...)()
+	}
+	accounts := load("calm", calm, 1)
+	for stream, a := range load("burst", burst, seconds) {
+		accounts[stream] = a
+	}
+	// The kernel tells of drops with the next datagram that it holds.
+	for stream, a := range load("last", calm, 1) {
+		accounts[stream] = a
+	}
+	d.settle(t, accounts)
+	for stream, a := range accounts {
+		if n := d.missing(stream, a.Sent); n > 0 && (strings.Contains(stream, "stream") || strings.HasPrefix(stream, "calm") || strings.HasPrefix(stream, "last")) {
+			t.Errorf("%s: %d of %d are missing", stream, n, a.Sent)
+		}
+	}
+	d.check(t, accounts)
+}
+
+// settle waits until all that was sent has arrived or was counted as discarded.
+func (d daemon) settle(t *testing.T, accounts map[string]sent) {
+	t.Helper()
+	all := 0
+	for _, a := range accounts {
+		all += a.Sent
+	}
+	discarded := 0
+	d.await(t, func() (bool, string) {
+		discarded = d.discarded(t)
+		return d.total()+discarded == all, fmt.Sprintf("sent %d, arrived %d, discarded %d, not accounted for %d", all, d.total(), discarded, all-d.total()-discarded)
+	})
+	t.Logf("sent %d, arrived %d, discarded and counted %d", all, d.total(), discarded)
+}
+
+// row23 has one sender of each kind of datagrams flood a logship that cannot store:
+// it is the one whose messages are discarded, and told by name.
+func row23(t *testing.T, d daemon) {
+	d.signal(t, "STOP", "receiver.service")
+	const seconds = 4
+	flows := []flow{
+		{Listen: udpUnit, From: "127.0.0.2", Stream: "noisy-udp", Count: seconds * 50000, Rate: 50000, Size: 200},
+		{Listen: datagramUnit, Stream: "noisy-unixgram", Count: seconds * 50000, Rate: 50000, Size: 200},
+	}
+	for i := range 10 {
+		flows = append(flows,
+			flow{Listen: udpUnit, From: "127.0.1." + strconv.Itoa(i+1), Stream: fmt.Sprintf("quiet-udp%d", i), Count: seconds * 10, Rate: 10, Size: 200},
+			flow{Listen: datagramUnit, Stream: fmt.Sprintf("quiet-unixgram%d", i), Count: seconds * 10, Rate: 10, Size: 200})
+	}
+	accounts := d.begin(t, flows...)()
+	d.signal(t, "CONT", "receiver.service")
+	for stream, a := range d.begin(t, flow{Listen: udpUnit, Stream: "last", Count: 10, Rate: 10})() {
+		accounts[stream] = a
+	}
+	d.settle(t, accounts)
+	for stream, a := range accounts {
+		n := d.missing(stream, a.Sent)
+		if quiet := !strings.HasPrefix(stream, "noisy"); quiet && n > 0 || !quiet && n == 0 {
+			t.Errorf("%s: %d of %d are missing", stream, n, a.Sent)
+		}
+	}
+	d.check(t, accounts)
+	d.toldDiscards(t)
+}
+
+// toldDiscards stops logship and compares what the messages about gaps say with what
+// the metrics have counted.
+func (d daemon) toldDiscards(t *testing.T) {
+	t.Helper()
+	want := d.discarded(t)
+	d.run(t, "systemctl", "restart", "logship.service")
+	d.await(t, func() (bool, string) {
+		told := d.gaps["syslog_backlog"] + d.gaps["syslog_kernel"]
+		return told == want, fmt.Sprintf("messages tell of %d discarded datagrams, %d were counted: %v", told, want, d.gaps)
+	})
+}
+
+// row24 sends long lines to a logship that may have 128 MB, its spool in memory among
+// them, while the receiver takes nothing: the streams wait, and lose nothing.
+func row24(t *testing.T, d daemon) {
+	const limit = 128 << 20
+	group := memoryGroup(t, limit)
+	pid := d.hostPID(t)
+	must(t, os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0))
+	d.signal(t, "STOP", "receiver.service")
+	var flows []flow
+	for i := range 4 {
+		flows = append(flows, flow{Listen: []string{tcpUnit, streamUnit}[i%2], Stream: fmt.Sprintf("long%d", i), Count: 700, Size: 60000})
+	}
+	end := d.begin(t, flows...)
+	pause(2 * time.Second)
+	d.signal(t, "CONT", "receiver.service")
+	d.awaitAll(t, end())
+	if d.hostPID(t) != pid {
+		t.Error("logship has ended and was started again")
+	}
+	t.Logf("at most %d MB of %d", d.peakMemory(t)>>20, limit>>20)
+}
+
+// memoryGroup returns the directory of a cgroup with a memory limit.
+func memoryGroup(t *testing.T, limit int) string {
+	t.Helper()
+	parent, file := "/sys/fs/cgroup", "memory.max"
+	if _, err := os.Stat(parent + "/memory"); err == nil {
+		parent, file = parent+"/memory", "memory.limit_in_bytes"
+	}
+	dir, err := os.MkdirTemp(parent, "logship-intake-*")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(limit)), 0))
+	return dir
+}
+
+// row25 takes away all descriptors but a few, with connections: those that were there
+// go on, and when the others are gone new ones are served at once.
+func row25(t *testing.T, d daemon) {
+	var flows []flow
+	for i := range 4 {
+		flows = append(flows, flow{Listen: []string{tcpUnit, streamUnit}[i%2], Stream: fmt.Sprintf("open%d", i), Count: 2500, Rate: 500, Size: 300})
+	}
+	end := d.begin(t, flows...)
+	d.await(t, func() (bool, string) { return d.total() > 0, "nothing comes" })
+	crowd := d.begin(t, flow{Listen: tcpUnit, From: "127.0.0.66", Stream: "crowd", Count: 60, Attack: "crowd", Linger: time.Second},
+		flow{Listen: streamUnit, Stream: "crowd2", Count: 60, Attack: "crowd", Linger: time.Second})()
+	began := time.Now()
+	accounts := d.begin(t, flow{Listen: tcpUnit, Stream: "after0", Count: 10, Batch: 1}, flow{Listen: streamUnit, Stream: "after1", Count: 10, Batch: 1})()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("new connections are served after %v", took)
+	}
+	for stream, a := range end() {
+		accounts[stream] = a
+	}
+	d.awaitAll(t, accounts)
+	t.Logf("%+v", crowd)
+}
+
+// row30 has senders do everything that a sender should not, at once. Others lose
+// nothing, and logship stays small.
+func row30(t *testing.T, d daemon) {
+	const bad, seconds = "127.0.0.66", 6
+	attacks := []flow{
+		{Listen: streamUnit, Stream: "endless", Attack: "endless", Size: 1 << 30},
+		{Listen: tcpUnit, From: bad, Stream: "crowd", Attack: "crowd", Count: 10000, Linger: time.Second},
+		{Listen: tcpUnit, From: "127.0.0.67", Stream: "lies", Attack: "lies"},
+	}
+	for i, listen := range []string{tcpUnit, streamUnit, udpUnit, datagramUnit} {
+		attacks = append(attacks, flow{Listen: listen, From: "127.0.0.68", Stream: fmt.Sprintf("noise%d", i), Attack: "noise", Count: 500})
+	}
+	for i := range 5 {
+		attacks = append(attacks, flow{Listen: tcpUnit, From: "127.0.0.69", Stream: fmt.Sprintf("drip%d", i), Attack: "drip", Rate: 1, Linger: seconds * time.Second})
+	}
+	var flows []flow
+	for i, listen := range []string{tcpUnit, streamUnit, udpUnit, datagramUnit} {
+		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("good%d", i), Count: seconds * 200, Rate: 200, Size: 300})
+	}
+	end := d.begin(t, flows...)
+	harm := d.begin(t, attacks...)()
+	accounts := end()
+	d.awaitAll(t, accounts)
+	for stream, a := range harm {
+		t.Logf("%s: %+v", stream, a)
+	}
+	metrics := d.metrics(t)
+	if metrics["logship_syslog_cut_total"] == 0 || metrics["logship_syslog_resyncs_total"] == 0 {
+		t.Errorf("the line without an end, or the wrong counts, are not counted")
+	}
+	if refused := metrics[`logship_syslog_refused_total{reason="connections_per_address"}`]; refused < 9000 {
+		t.Errorf("%v connections of one address were refused", refused)
+	}
+	const bound = 96 << 20
+	if peak := d.peakMemory(t); peak > bound {
+		t.Errorf("logship has taken %d MB, want at most %d", peak>>20, bound>>20)
+	} else {
+		t.Logf("at most %d MB", peak>>20)
+	}
+}
