@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -33,6 +34,27 @@ func (l *gapLog) messages() []map[string]any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.got
+}
+
+// TestGapsFoundAtTheEndOfIntake: what takes messages in may tell of a gap last of all.
+func TestGapsFoundAtTheEndOfIntake(t *testing.T) {
+	b := newBench(t, newMemory(5))
+	b.state(t.TempDir())
+	told := &gapLog{sink: b.got.Add}
+	b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: told.add})
+	b.options.Gaps = NewGaps(b.options.Metrics)
+	b.options.Intake = []func(context.Context) error{func(ctx context.Context) error {
+		<-ctx.Done()
+		b.options.Gaps.Add(Gap{Reason: "syslog_backlog", Text: "datagrams came too fast", Entries: 7})
+		return nil
+	}}
+	b.start()
+	b.waitFor(5)
+	b.stop()
+	b.mustEnd()
+	if got := told.messages(); len(got) != 1 || got[0]["_gap_entries"] != 7.0 {
+		t.Errorf("told %v", got)
+	}
 }
 
 // TestGapsAreToldUntilConfirmed: the message of a gap comes again with the same id

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"sidecar/internal/join"
@@ -130,8 +131,8 @@ func New(o Options) *Line {
 // returns after everything that it started has ended. An error of a source ends
 // it too, after what was read before is confirmed.
 //
-// When ctx is done, the line sends what it has read and waits for the
-// confirmation, for at most StopTimeout. With a State it stops reading at once,
+// When ctx is done, Intake ends first. Then the line sends what it has read and waits
+// for the confirmation, for at most StopTimeout after ctx. With a State it stops reading at once,
 // and what is not confirmed then is no error: it is sent at the next start.
 // Without one the sources stop taking in, and what they hold is sent too;
 // ErrUnconfirmed says that something of it was not confirmed in time.
@@ -150,11 +151,8 @@ func (l *Line) Run(ctx context.Context) error {
 		group.start(func(ctx context.Context) error { return l.forward(ctx, in.Ready()) })
 	}
 	taking, end := context.WithCancel(ctx)
-	for _, take := range l.Intake {
-		group.start(func(context.Context) error { return take(taking) })
-	}
 	work, stop := withGrace(ctx, l.StopTimeout)
-	err := l.sessions(ctx, work, group)
+	err := l.sessions(l.takeIn(taking, group), work, group)
 	stop()
 	end()
 	cancel()
@@ -163,6 +161,30 @@ func (l *Line) Run(ctx context.Context) error {
 	l.Metrics.connected(false)
 	l.save(time.Now(), true)
 	return err
+}
+
+// takeIn starts Intake and returns the context of the line, which ends when ctx is
+// done and Intake has ended: what it tells at its end is to be sent too.
+func (l *Line) takeIn(ctx context.Context, group *group) context.Context {
+	if len(l.Intake) == 0 {
+		return ctx
+	}
+	line, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var taking sync.WaitGroup
+	taking.Add(len(l.Intake))
+	for _, take := range l.Intake {
+		group.start(func(context.Context) error {
+			defer taking.Done()
+			return take(ctx)
+		})
+	}
+	group.start(func(context.Context) error {
+		<-ctx.Done()
+		taking.Wait()
+		stop()
+		return nil
+	})
+	return line
 }
 
 // outputFailed logs the first failure of an outage; the rest is counted.
