@@ -23,6 +23,8 @@ type Discard struct {
 
 const (
 	lanes = 256
+	// ways is how many lanes a sender can be in.
+	ways = 8
 	// maxSenders bounds the senders that are told apart in what was discarded.
 	maxSenders = 64
 	// itemOverhead is what a datagram costs in memory besides its text.
@@ -32,8 +34,9 @@ const (
 // backlog holds datagrams until the sink takes them, at most max bytes. When it is
 // full it discards of the lane with the most bytes first the oldest message that is
 // no error, then the oldest error: fair queueing (RFC 8290 section 4.1) where one
-// sender that floods pays for it. A sender is in one lane by its hash, so that many
-// senders, forged ones too, need no memory; those of one lane share its fate.
+// sender that floods pays for it. The lanes are a fixed table, so that many senders,
+// forged ones too, need no memory. A sender's hash says in which lanes it can be; it
+// shares one, and its fate, only when all of these have other senders' messages.
 type backlog struct {
 	max    int
 	counts *counts
@@ -49,8 +52,9 @@ type backlog struct {
 	kernel      uint64             // the same of the kernel
 }
 
-// lane holds the messages of some senders: ordinary ones, and errors.
+// lane holds the messages of a sender, or of some: ordinary ones, and errors.
 type lane struct {
+	sender string // of the first message that came when it was empty
 	queues [2]queue
 	bytes  int
 }
@@ -75,19 +79,39 @@ func newBacklog(max int, c *counts) *backlog {
 
 // put takes a message, and its text with it. isError is for severities up to 3.
 func (b *backlog) put(m spool.Message, sender string, isError bool) {
-	l := &b.lanes[maphash.String(b.seed, sender)%lanes]
+	hash := maphash.String(b.seed, sender)
+	b.mu.Lock()
+	l := b.lane(hash, sender)
 	q := &l.queues[0]
 	if isError {
 		q = &l.queues[1]
 	}
 	it := &item{Message: m, sender: sender, lane: l, queue: q}
-	b.mu.Lock()
 	b.push(it)
 	for b.bytes > b.max && b.first != b.last {
 		b.discard()
 	}
 	b.mu.Unlock()
 	b.signal()
+}
+
+// lane returns the lane for a sender: the one with its messages, else an empty one.
+// mu must be held.
+func (b *backlog) lane(hash uint64, sender string) *lane {
+	set := b.lanes[hash%(lanes/ways)*ways:][:ways]
+	l := &set[hash/lanes%ways]
+	for i := range set {
+		if set[i].bytes > 0 && set[i].sender == sender {
+			return &set[i]
+		}
+		if set[i].bytes == 0 {
+			l = &set[i]
+		}
+	}
+	if l.bytes == 0 {
+		l.sender = sender
+	}
+	return l
 }
 
 func (b *backlog) signal() {

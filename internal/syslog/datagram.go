@@ -24,7 +24,7 @@ func (l *Listener) receive(ctx, storing context.Context, s *socket) error {
 	var read, store error
 	var work, tell sync.WaitGroup
 	work.Go(func() {
-		read = l.read(ctx, s.datagram, b)
+		read = l.read(ctx, s, b)
 		b.close()
 		cancel()
 	})

@@ -153,6 +153,26 @@ func TestBacklogMemory(t *testing.T) {
 	}
 }
 
+// TestBacklogIsFair: no sender that is quiet pays for one that floods, whatever their
+// hashes are.
+func TestBacklogIsFair(t *testing.T) {
+	for range 100 {
+		var c counts
+		b := newBacklog(100*(itemOverhead+4), &c)
+		for i := range 1000 {
+			b.put(spool.Message{Text: []byte("loud")}, "noisy", false)
+			if i%50 == 0 {
+				b.put(spool.Message{Text: []byte("calm")}, fmt.Sprint("quiet", i), false)
+			}
+		}
+		for _, d := range b.takeDiscarded() {
+			if d.Sender != "noisy" {
+				t.Fatalf("%d messages of %s are discarded", d.Messages, d.Sender)
+			}
+		}
+	}
+}
+
 // TestBacklogOrder: messages come out as they came in, those that were discarded
 // missing: the oldest of who floods.
 func TestBacklogOrder(t *testing.T) {

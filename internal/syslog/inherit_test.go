@@ -1,12 +1,14 @@
 package syslog
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,7 +167,8 @@ func TestAStoredSocketWhosePathIsGone(t *testing.T) {
 	r.sink.await(t, 1)
 }
 
-// TestSocketUnit: all sockets of a unit's name are used, whatever their kind.
+// TestSocketUnit: all sockets of a unit's name are used, whatever their kind, and as
+// the unit has made them.
 func TestSocketUnit(t *testing.T) {
 	stream, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -195,7 +198,8 @@ func TestSocketUnit(t *testing.T) {
 		f.Close()
 		inherited.files[i] = os.NewFile(uintptr(fd), "syslog.socket")
 	}
-	r := listen(t, Options{Listen: "systemd:syslog.socket", Inherited: inherited}).start(t)
+	before := receiveBuffer(t, datagram)
+	r := listen(t, Options{Listen: "systemd:syslog.socket", Inherited: inherited, ReceiveBufferBytes: before / 4}).start(t)
 	for _, a := range r.Addrs() {
 		c, err := net.Dial(a.Network(), a.String())
 		if err != nil {
@@ -205,4 +209,20 @@ func TestSocketUnit(t *testing.T) {
 		send(t, c, "<13>x\n")
 	}
 	r.sink.await(t, 2)
+	if now := receiveBuffer(t, datagram); now != before {
+		t.Errorf("the receive buffer has %d bytes, had %d", now, before)
+	}
+}
+
+func receiveBuffer(t *testing.T, c net.PacketConn) (size int) {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	control := raw.Control(func(fd uintptr) { size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) })
+	if err := errors.Join(control, err); err != nil {
+		t.Fatal(err)
+	}
+	return size
 }

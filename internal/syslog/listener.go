@@ -27,6 +27,7 @@ type socket struct {
 	listener net.Listener // of a stream, or nil
 	datagram net.Conn     // *net.UDPConn or *net.UnixConn, or nil
 	tls      *tls.Config
+	made     bool   // by this process
 	store    string // its name in the FD store, or "": a socket unit keeps it
 	remove   string // the path that is to be removed at the end, or ""
 }
@@ -97,6 +98,7 @@ func (l *Listener) open(a address) error {
 	if err != nil {
 		return err
 	}
+	s.made = true
 	return l.add(s, a)
 }
 

@@ -466,6 +466,23 @@ func TestRow25OutOfDescriptors(t *testing.T) {
 		send(t, c, "<13>x\n")
 	}
 	r.sink.await(t, 2)
+
+	// Some are left to the spool and the output.
+	few := limit
+	few.Cur = uint64(next + 2 + spareDescriptors)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	crowd := make([]net.Conn, 4)
+	for i := range crowd {
+		crowd[i] = r.dial(t)
+	}
+	eventually(t, "connections are refused", func() bool { return r.Stats().RefusedTotal > 0 })
+	if s := r.Stats(); s.RefusedAddress > 0 {
+		t.Errorf("%+v", s)
+	}
+	send(t, conns[0], "<13>y\n")
+	r.sink.await(t, 3)
 }
 
 // certificates returns the configurations of a server and of a client that trust

@@ -42,23 +42,27 @@ type reader struct {
 }
 
 // read reads until ctx is done, and then what the kernel still holds.
-func (l *Listener) read(ctx context.Context, c net.Conn, b *backlog) error {
+func (l *Listener) read(ctx context.Context, s *socket, b *backlog) error {
 	r := &reader{l: l, b: b, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
-	raw, err := c.(syscall.Conn).SyscallConn()
+	raw, err := s.conn().SyscallConn()
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
-	size := 0
-	if err := raw.Control(func(fd uintptr) { size, err = setBuffer(int(fd), l.o.ReceiveBufferBytes) }); err != nil {
+	// systemd may have made a larger buffer than this process is allowed to.
+	size, want := 0, l.o.ReceiveBufferBytes
+	if !s.made {
+		want = 0
+	}
+	if err := raw.Control(func(fd uintptr) { size, err = setBuffer(int(fd), want) }); err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("set the receive buffer: %w", err)
 	}
 	if size < l.o.ReceiveBufferBytes {
-		l.o.Log.Info("the kernel holds less than asked for (net.core.rmem_max; CAP_NET_ADMIN overrides it)", "source", l.o.Listen, "bytes", size)
+		l.o.Log.Info("the kernel holds fewer datagrams than it should (net.core.rmem_max; CAP_NET_ADMIN, or ReceiveBuffer= of a socket unit, overrides it)", "source", l.o.Listen, "bytes", size)
 	}
-	if u, ok := c.(*net.UDPConn); ok {
+	if u, ok := s.datagram.(*net.UDPConn); ok {
 		err = r.udp(ctx, u, size)
 	} else {
 		r.unix, r.message.Transport = true, []byte("unixgram")
@@ -73,11 +77,11 @@ func (l *Listener) read(ctx context.Context, c net.Conn, b *backlog) error {
 	return nil
 }
 
-// setBuffer asks for a receive buffer, beyond net.core.rmem_max if allowed, and
-// returns what there is (socket(7)). The kernel counts its own overhead in, and so
+// setBuffer asks for a receive buffer, beyond net.core.rmem_max if allowed, unless
+// size is 0, and returns what there is (socket(7)). The kernel counts its own overhead in, and so
 // doubles what is asked for; so half of what it says compares with it.
 func setBuffer(fd, size int) (int, error) {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
+	if size > 0 && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size); err != nil {
 			return 0, err
 		}

@@ -19,7 +19,8 @@ type Stats struct {
 	// Connections is the number of streams that are open.
 	Connections int64
 	// Accepted counts streams; RefusedTotal and RefusedAddress those that were closed
-	// at once because of the two limits of connections; HandshakesFailed those without
+	// at once because of the two limits of connections, the former also for want of
+	// descriptors; HandshakesFailed those without
 	// a TLS handshake in time or in order; TimedOut those that were closed for
 	// silence or slowness.
 	Accepted, RefusedTotal, RefusedAddress, HandshakesFailed, TimedOut uint64

@@ -9,7 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sidecar/internal/spool"
 )
@@ -52,7 +55,7 @@ func (l *Listener) accept(ctx, storing context.Context, s *socket) error {
 		delay = 0
 		l.counts.accepted.Add(1)
 		peer := peerOf(c)
-		if !l.admit(open, peer) {
+		if !l.admit(open, peer, scarce(c)) {
 			c.Close()
 			continue
 		}
@@ -85,6 +88,23 @@ func peerOf(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
+// spareDescriptors are left to others: the spool's next segment, the output's next
+// connection, files of the state.
+const spareDescriptors = 8
+
+// scarce reports whether spareDescriptors are all that is left behind c. A new
+// descriptor has the lowest number that is free (open(2)), so its number tells.
+func scarce(c net.Conn) bool {
+	var limit unix.Rlimit
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil || unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return false
+	}
+	number := uint64(0)
+	_ = raw.Control(func(fd uintptr) { number = uint64(fd) }) // an error: c is closed
+	return number+spareDescriptors >= limit.Cur
+}
+
 // connections counts the open connections of one socket.
 type connections struct {
 	mu        sync.Mutex
@@ -94,11 +114,11 @@ type connections struct {
 
 // admit counts a connection of peer, if the limits allow one more. Senders on a unix
 // socket have no address; only the total counts for them.
-func (l *Listener) admit(c *connections, peer netip.Addr) bool {
+func (l *Listener) admit(c *connections, peer netip.Addr, scarce bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.total >= l.o.MaxConnections:
+	case scarce, c.total >= l.o.MaxConnections:
 		l.counts.refusedTotal.Add(1)
 		return false
 	case peer.IsValid() && c.byAddress[peer] >= l.o.MaxConnectionsPerAddress:
