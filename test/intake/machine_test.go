@@ -26,12 +26,10 @@ const (
 	config   = `output.url = "gelf+tcp://127.0.0.1:12201"
 input.journald.enabled = false
 `
-	// socketUnit takes in what comes on the sockets of deploy/systemd/logship-syslog.socket.
-	socketUnit = `[[input.syslog]]
-listen = "systemd:syslog"
-`
 	receiverUnit = `[Service]
 ExecStart=/usr/bin/logship receive --tcp 127.0.0.1:12201 --quiet --file ` + received + "\n"
+
+	stop = "systemctl stop logship-syslog.socket logship.service && systemctl kill --signal=KILL receiver.service; systemctl stop receiver.service"
 
 	diagnose = "systemctl status --no-pager logship receiver logship-syslog.socket; journalctl -u logship -u receiver -n 40 --no-pager"
 )
@@ -55,7 +53,8 @@ func boot(t *testing.T) *machine.Machine {
 	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, ExtraFiles: []machine.File{
 		{Path: units + "receiver.service", Data: []byte(receiverUnit)},
 		{Path: units + "logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
-		{Path: units + "logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
+		{Path: "/etc/logship/logship.toml", Data: []byte(config + example(t, "toml"))},
+		{Path: "/srv/repo/deploy/systemd/logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
 	}})
 	bin := filepath.Join(t.TempDir(), "logship")
 	build := exec.Command("go", "build", "-trimpath", "-pgo=off", "-o", bin, "sidecar/cmd/logship")
@@ -67,13 +66,29 @@ func boot(t *testing.T) *machine.Machine {
 	self, err := os.Executable()
 	must(t, err)
 	must(t, m.CopyIn(t.Context(), self, "/opt/sender", 0o755))
+	install := "set -e; cd /srv/repo; sudo() { \"$@\"; }\n" + example(t, "sh")
+	_, _, err = m.Run(t.Context(), "bash", "-c", install)
+	must(t, err)
 	return m
+}
+
+// example returns the block in a language from docs/sources.md, "Sockets of systemd".
+func example(t *testing.T, language string) string {
+	t.Helper()
+	_, section, found := strings.Cut(string(read(t, "../../docs/sources.md")), "### Sockets of systemd\n")
+	_, block, begun := strings.Cut(section, "```"+language+"\n")
+	block, _, closed := strings.Cut(block, "```")
+	if !found || !begun || !closed {
+		t.Fatalf("docs/sources.md has no example of %s for sockets of systemd", language)
+	}
+	return block
 }
 
 // daemon is logship in a machine, with what its receiver gets.
 type daemon struct {
 	*machine.Machine
 	*arrivals
+	killed bool // then messages may come twice
 }
 
 // start starts logship with no state, the sockets of the socket unit and a receiver,
@@ -83,16 +98,15 @@ func start(t *testing.T, m *machine.Machine, conf, unit string) daemon {
 	ctx := t.Context()
 	must(t, m.WriteFile(ctx, "/etc/logship/logship.toml", []byte(config+conf), 0o644))
 	must(t, m.WriteFile(ctx, "/etc/systemd/system/logship.service.d/test.conf", []byte("[Service]\nRestartSec=100ms\n"+unit), 0o644))
-	d := daemon{m, newArrivals(m)}
+	d := daemon{Machine: m, arrivals: newArrivals(m)}
+	d.run(t, "sh", "-c", stop+" && rm -rf /var/lib/private/logship "+received)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(ctx)
 		if t.Failed() {
 			status, _, _ := m.Run(ctx, "sh", "-c", diagnose)
 			t.Log(status)
 		}
-		_, _, err := m.Run(ctx, "sh", "-c", `systemctl kill --signal=CONT receiver.service
-			systemctl stop logship-syslog.socket logship.service receiver.service
-			rm -rf /var/lib/private/logship /var/lib/logship `+received)
+		_, _, err := m.Run(ctx, "sh", "-c", stop)
 		must(t, err)
 	})
 	d.run(t, "sh", "-c", "systemctl daemon-reload && systemctl start receiver.service logship-syslog.socket && systemctl start logship.service")
@@ -351,7 +365,7 @@ func (d daemon) check(t *testing.T, accounts map[string]sent) {
 			t.Errorf("%s: %d came again, %d were sent again", stream, d.again[stream], a.Again)
 		}
 	}
-	if d.copies > 0 {
+	if d.copies > 0 && !d.killed {
 		t.Errorf("%d messages came twice with one event ID", d.copies)
 	}
 	if len(d.bad) > 0 {

@@ -1,6 +1,8 @@
 package intake
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +30,7 @@ func row01(t *testing.T, d daemon) {
 	pause(time.Second)
 	stored := int(d.metrics(t)["logship_syslog_messages_total"])
 	d.signal(t, "KILL", "logship.service")
+	d.killed = true
 	accounts := end()
 	tail := map[string]int{}
 	d.await(t, func() (bool, string) {
@@ -186,6 +189,10 @@ func row24(t *testing.T, d daemon) {
 	group := memoryGroup(t, limit)
 	pid := d.hostPID(t)
 	must(t, os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0))
+	t.Cleanup(func() {
+		_, _, err := d.Run(context.WithoutCancel(t.Context()), "sh", "-c", stop)
+		must(t, errors.Join(err, os.Remove(group))) // a cgroup can be removed when its processes have ended
+	})
 	d.signal(t, "STOP", "receiver.service")
 	var flows []flow
 	for i := range 4 {
@@ -198,7 +205,7 @@ func row24(t *testing.T, d daemon) {
 	if d.hostPID(t) != pid {
 		t.Error("logship has ended and was started again")
 	}
-	t.Logf("at most %d MB of %d", d.peakMemory(t)>>20, limit>>20)
+	t.Logf("at most %d MB of %d, beside what the spool's file system takes", d.peakMemory(t)>>20, limit>>20)
 }
 
 // memoryGroup returns the directory of a cgroup with a memory limit.
@@ -261,7 +268,9 @@ func row30(t *testing.T, d daemon) {
 	accounts := end()
 	d.awaitAll(t, accounts)
 	for stream, a := range harm {
-		t.Logf("%s: %+v", stream, a)
+		if a.Error != "" {
+			t.Errorf("%s: %s", stream, a.Error)
+		}
 	}
 	metrics := d.metrics(t)
 	if metrics["logship_syslog_cut_total"] == 0 || metrics["logship_syslog_resyncs_total"] == 0 {

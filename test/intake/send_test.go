@@ -72,10 +72,11 @@ func (f *flow) dial(a *sent) (net.Conn, error) {
 	network, address, _ := strings.Cut(f.Listen, ":")
 	address = strings.TrimPrefix(address, "//")
 	d := net.Dialer{Timeout: 20 * time.Second}
-	if from := net.ParseIP(f.From); from != nil && network == "udp" {
-		d.LocalAddr = &net.UDPAddr{IP: from}
-	} else if from != nil {
-		d.LocalAddr = &net.TCPAddr{IP: from}
+	switch network {
+	case "udp":
+		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(f.From)}
+	case "tcp":
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(f.From)}
 	}
 	c, err := d.Dial(network, address)
 	if err != nil {
