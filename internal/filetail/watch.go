@@ -1,25 +1,24 @@
 package filetail
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"sidecar/internal/inotify"
 )
 
 // watcher collects what inotify says about directories: the files that were written to,
 // and whether names came or went.
 type watcher struct {
-	f     *os.File // the inotify descriptor, non-blocking, in the runtime's poller
-	ready chan struct{}
-	log   *slog.Logger
+	inotify *inotify.Watcher
+	ready   chan struct{}
+	log     *slog.Logger
 
 	mu        sync.Mutex
 	dirs      map[int32]string    // guarded by mu: by watch descriptor
@@ -30,17 +29,17 @@ type watcher struct {
 }
 
 const watchEvents = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ATTRIB |
-	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 
 // maxWritten bounds the files that are known one by one.
 const maxWritten = 100_000
 
 func newWatcher(log *slog.Logger) (*watcher, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	in, err := inotify.New()
 	if err != nil {
-		return nil, fmt.Errorf("watch files: inotify: %w", err)
+		return nil, fmt.Errorf("watch files: %w", err)
 	}
-	return &watcher{f: os.NewFile(uintptr(fd), "inotify"), ready: make(chan struct{}, 1), log: log,
+	return &watcher{inotify: in, ready: make(chan struct{}, 1), log: log,
 		dirs: make(map[int32]string), watched: make(map[string]bool), written: make(map[string]struct{})}, nil
 }
 
@@ -74,53 +73,33 @@ func (w *watcher) add(dir string) {
 }
 
 func (w *watcher) watch(dir string) error {
-	conn, err := w.f.SyscallConn()
-	if err != nil {
-		return err
+	wd, err := w.inotify.Add(dir, watchEvents)
+	if err == nil {
+		w.dirs[wd], w.watched[dir] = dir, true
 	}
-	var wd int
-	var added error
-	if err := conn.Control(func(fd uintptr) { wd, added = unix.InotifyAddWatch(int(fd), dir, watchEvents) }); err != nil {
-		return err // closed
-	}
-	if added == nil {
-		w.dirs[int32(wd)], w.watched[dir] = dir, true
-	}
-	return added
+	return err
 }
 
 // run reads events until close.
 func (w *watcher) run() error {
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := w.f.Read(buf)
-		if errors.Is(err, os.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("watch files: %w", err)
-		}
-		w.note(buf[:n])
+	if err := w.inotify.Run(w.note); err != nil {
+		return fmt.Errorf("watch files: %w", err)
 	}
+	return nil
 }
 
-// note evaluates events: struct inotify_event {wd i32, mask u32, cookie u32, len u32, name[len]}.
-func (w *watcher) note(b []byte) {
+func (w *watcher) note(events []inotify.Event) {
 	w.mu.Lock()
-	for len(b) >= unix.SizeofInotifyEvent {
-		wd, mask := int32(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint32(b[4:])
-		end := min(len(b), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])))
-		name := strings.TrimRight(string(b[unix.SizeofInotifyEvent:end]), "\x00")
-		b = b[end:]
-		dir := w.dirs[wd]
-		if mask&(unix.IN_IGNORED|unix.IN_MOVE_SELF) != 0 { // the directory is elsewhere, or nowhere
+	for _, e := range events {
+		dir := w.dirs[e.Watch]
+		if e.Mask&(unix.IN_IGNORED|unix.IN_MOVE_SELF) != 0 { // the directory is elsewhere, or nowhere
 			delete(w.watched, dir)
 		}
-		if mask&unix.IN_IGNORED != 0 {
-			delete(w.dirs, wd)
+		if e.Mask&unix.IN_IGNORED != 0 {
+			delete(w.dirs, e.Watch)
 		}
-		if mask&unix.IN_MODIFY != 0 && len(w.written) < maxWritten {
-			w.written[filepath.Join(dir, name)] = struct{}{}
+		if e.Mask&unix.IN_MODIFY != 0 && len(w.written) < maxWritten {
+			w.written[filepath.Join(dir, string(e.Name))] = struct{}{}
 		} else {
 			w.structure = true // also IN_Q_OVERFLOW: look at everything
 		}
@@ -144,9 +123,4 @@ func (w *watcher) changes() (written []string, structure bool) {
 	return written, structure
 }
 
-func (w *watcher) close() error {
-	if err := w.f.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (w *watcher) close() error { return w.inotify.Close() }
