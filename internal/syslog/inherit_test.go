@@ -125,6 +125,32 @@ func TestARestartRefusesNobody(t *testing.T) {
 	}
 }
 
+// TestARestartCountsDropsOnce: the kernel's count is of the socket, not of the process.
+func TestARestartCountsDropsOnce(t *testing.T) {
+	m := newManager(t)
+	o := Options{Listen: fmt.Sprintf("udp://127.0.0.1:%d", freePort(t)), ReceiveBufferBytes: 8 << 10}
+	first := listen(t, o).start(t)
+	m.next(t)
+	c := first.dial(t)
+	eventually(t, "the kernel drops", func() bool {
+		for range 1000 {
+			send(t, c, "<13>"+strings.Repeat("x", 300))
+		}
+		return first.Stats().KernelMessages > 0
+	})
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	o.Inherited, o.ReceiveBufferBytes = m.pass(t), 0
+	second := listen(t, o).start(t)
+	m.next(t)
+	send(t, c, "<13>x")
+	second.sink.await(t, 1)
+	if s := second.Stats(); s.KernelMessages > 0 {
+		t.Errorf("after a restart: %+v", s)
+	}
+}
+
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -38,12 +38,13 @@ type reader struct {
 	decoder Decoder
 	peers   map[netip.Addr]string
 	dropped uint32 // by the kernel, as far as counted
+	first   bool   // what it dropped up to the next datagram was counted by another process
 	buf     []byte
 }
 
 // read reads until ctx is done, and then what the kernel still holds.
 func (l *Listener) read(ctx context.Context, s *socket, b *backlog) error {
-	r := &reader{l: l, b: b, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
+	r := &reader{l: l, b: b, first: !s.made, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
 	raw, err := s.conn().SyscallConn()
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
@@ -114,6 +115,7 @@ func (r *reader) udp(ctx context.Context, c *net.UDPConn, buffer int) error {
 			}
 			r.take(m.Buffers[0], m.N, r.peer(from))
 		}
+		r.countDrops(batch[0].OOB[:batch[0].NN])
 		r.countDrops(batch[n-1].OOB[:batch[n-1].NN])
 		if n < readBatch/2 && buffer >= enoughBuffer && r.l.o.Gather > 0 {
 			wait(ctx, r.l.o.Gather)
@@ -232,10 +234,13 @@ func (r *reader) take(buf []byte, size int, peer string) {
 // there are any (SO_RXQ_OVFL, socket(7)): since the socket was made, modulo 2^32.
 func (r *reader) countDrops(oob []byte) {
 	const header = unix.SizeofCmsghdr
-	if len(oob) < header+4 || binary.NativeEndian.Uint32(oob[header-4:]) != unix.SO_RXQ_OVFL {
-		return
+	total := uint32(0)
+	if len(oob) >= header+4 && binary.NativeEndian.Uint32(oob[header-4:]) == unix.SO_RXQ_OVFL {
+		total = binary.NativeEndian.Uint32(oob[header:])
 	}
-	total := binary.NativeEndian.Uint32(oob[header:])
+	if r.first {
+		r.first, r.dropped = false, total
+	}
 	if n := total - r.dropped; n > 0 {
 		r.dropped = total
 		r.l.counts.kernelMessages.Add(uint64(n))

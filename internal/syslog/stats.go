@@ -28,7 +28,7 @@ type Stats struct {
 	AcceptErrors uint64
 	// BacklogMessages and BacklogBytes count datagrams that were discarded from the
 	// backlog, KernelMessages those that the kernel did not hold any more
-	// (SO_RXQ_OVFL), of an inherited socket since it was made.
+	// (SO_RXQ_OVFL), of an inherited socket since the first datagram.
 	BacklogMessages, BacklogBytes, KernelMessages uint64
 }
 

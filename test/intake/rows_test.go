@@ -123,6 +123,13 @@ func row22(t *testing.T, d daemon) {
 		}
 	}
 	d.check(t, accounts)
+
+	// The kernel's count outlives the process; what is told does not begin anew.
+	d.run(t, "systemctl", "restart", "logship.service")
+	d.awaitAll(t, d.begin(t, flow{Listen: udpUnit, Stream: "next0", Count: 1}, flow{Listen: udpOwn, Stream: "next1", Count: 1})())
+	if n := d.discarded(t); n > 0 {
+		t.Errorf("after a restart %d datagrams are discarded", n)
+	}
 }
 
 // settle waits until all that was sent has arrived or was counted as discarded.
