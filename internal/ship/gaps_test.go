@@ -57,6 +57,40 @@ func TestGapsFoundAtTheEndOfIntake(t *testing.T) {
 	}
 }
 
+// watched is a source that says when the line is done with it.
+type watched struct {
+	Source
+	ended chan struct{}
+}
+
+func (w watched) Run(ctx context.Context) error {
+	defer close(w.ended)
+	return w.Source.Run(ctx)
+}
+
+// TestIntakeThatDoesNotEnd does not keep a line from stopping that has no receiver.
+func TestIntakeThatDoesNotEnd(t *testing.T) {
+	source := watched{newMemory(5), make(chan struct{})}
+	b := newBench(t, source)
+	b.state(t.TempDir())
+	b.in.RefuseNew()
+	b.options.StopTimeout = 50 * time.Millisecond
+	end := make(chan struct{})
+	b.options.Intake = []func(context.Context) error{func(context.Context) error {
+		<-end
+		return nil
+	}}
+	b.start()
+	b.stop()
+	select {
+	case <-source.ended:
+	case <-within(t).Done():
+		t.Error("the line goes on")
+	}
+	close(end)
+	b.mustEnd()
+}
+
 // TestGapsAreToldUntilConfirmed: the message of a gap comes again with the same id
 // when the connection fails, and no more once it is confirmed.
 func TestGapsAreToldUntilConfirmed(t *testing.T) {

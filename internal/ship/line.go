@@ -152,7 +152,7 @@ func (l *Line) Run(ctx context.Context) error {
 	}
 	taking, end := context.WithCancel(ctx)
 	work, stop := withGrace(ctx, l.StopTimeout)
-	err := l.sessions(l.takeIn(taking, group), work, group)
+	err := l.sessions(l.takeIn(taking, work, group), work, group)
 	stop()
 	end()
 	cancel()
@@ -164,12 +164,13 @@ func (l *Line) Run(ctx context.Context) error {
 }
 
 // takeIn starts Intake and returns the context of the line, which ends when ctx is
-// done and Intake has ended: what it tells at its end is to be sent too.
-func (l *Line) takeIn(ctx context.Context, group *group) context.Context {
+// done and Intake has ended, as what it tells at its end is to be sent too; or with
+// work.
+func (l *Line) takeIn(ctx, work context.Context, group *group) context.Context {
 	if len(l.Intake) == 0 {
 		return ctx
 	}
-	line, stop := context.WithCancel(context.WithoutCancel(ctx))
+	line, stop := context.WithCancel(work)
 	var taking sync.WaitGroup
 	taking.Add(len(l.Intake))
 	for _, take := range l.Intake {
