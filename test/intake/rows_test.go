@@ -92,7 +92,7 @@ func (d daemon) frozen(t *testing.T) {
 // row22 has the load grow tenfold for some seconds: streams lose nothing, and of the
 // datagrams those that do not arrive are counted, each one.
 func row22(t *testing.T, d daemon) {
-	const calm, burst, seconds = 500, 5000, 4
+	const calm, burst, seconds = 300, 3000, 3
 	streams := []string{tcpUnit, streamUnit, tcpOwn}
 	datagrams := []string{udpUnit, datagramUnit, udpOwn}
 	load := func(phase string, rate, seconds int) func() map[string]sent {
@@ -109,7 +109,7 @@ func row22(t *testing.T, d daemon) {
 	end := load("burst", burst, seconds)
 	pause(time.Second)
 	d.signal(t, "STOP", "logship.service")
-	flood := d.begin(t, flow{Listen: udpOwn, Stream: "flood", Count: 50000, Size: 300})() // more than the kernel holds
+	flood := d.begin(t, flow{Listen: udpOwn, Stream: "flood", Count: 20000, Size: 300})() // more than the kernel holds
 	d.signal(t, "CONT", "logship.service")
 	maps.Copy(accounts, flood)
 	maps.Copy(accounts, end())
@@ -152,7 +152,7 @@ func (d daemon) settle(t *testing.T, accounts map[string]sent) (discarded int) {
 // it is the one whose messages are discarded, and told by name.
 func row23(t *testing.T, d daemon) {
 	d.signal(t, "STOP", "receiver.service")
-	const seconds = 4
+	const seconds = 3
 	flows := []flow{
 		{Listen: udpUnit, From: "127.0.0.2", Stream: "noisy-udp", Count: seconds * 50000, Rate: 50000, Size: 200},
 		{Listen: datagramUnit, Stream: "noisy-unixgram", Count: seconds * 50000, Rate: 50000, Size: 200},
@@ -204,7 +204,7 @@ func row24(t *testing.T, d daemon) {
 	d.signal(t, "STOP", "receiver.service")
 	var flows []flow
 	for i := range 4 {
-		flows = append(flows, flow{Listen: []string{tcpUnit, streamUnit}[i%2], Stream: fmt.Sprintf("long%d", i), Count: 700, Size: 60000})
+		flows = append(flows, flow{Listen: []string{tcpUnit, streamUnit}[i%2], Stream: fmt.Sprintf("long%d", i), Count: 560, Size: 60000})
 	}
 	end := d.begin(t, flows...)
 	pause(2 * time.Second)
