@@ -317,35 +317,54 @@ func TestEveryLineOnce(t *testing.T) {
 	}
 }
 
-// TestInodeOfAnEmptyFileIsReused: an empty file was removed while nothing read, and its
-// inode given to the copy that copytruncate makes of another. The copy is read in place of
-// what was truncated, and is no file of its own beside it.
-func TestInodeOfAnEmptyFileIsReused(t *testing.T) {
-	for name, read := range map[string]bool{"read before the truncation": true, "truncated before it is read": false} {
+// TestInodeIsReused: a file was removed while it was not open, and its inode given to the
+// copy that copytruncate makes of another. The copy is read in place of what was truncated,
+// and is no file of its own beside it.
+func TestInodeIsReused(t *testing.T) {
+	for name, when := range map[string]struct {
+		before        string
+		running, read bool
+	}{
+		"of an empty file, read before the truncation":  {"", false, true},
+		"of an empty file, truncated before it is read": {"", false, false},
+		"of an empty file, while the source is running": {"", true, true},
+		"while the source is running":                   {"before\n", true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := follow(t, "", Options{Head: true}, "a.log")
-			f.write("a.log", "")
-			f.want(0)
+			f.write("a.log", when.before)
+			f.lines(0)
 			p, err := f.Position(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			f.Close()
-			if err := os.Rename(f.path("a.log"), f.path("a.log.1")); err != nil {
-				t.Fatal(err)
-			}
-			f.write("a.log", "once\n")
-			f.write("a.log.1", "once\n")
 			next := follow(t, f.dir, Options{}, "a.log")
 			if err := next.Rewind(p); err != nil {
 				t.Fatal(err)
 			}
+			replace := func() {
+				if err := os.Rename(f.path("a.log"), f.path("a.log.1")); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Truncate(f.path("a.log.1"), 0); err != nil {
+					t.Fatal(err)
+				}
+				f.write("a.log", "once\n")
+				f.write("a.log.1", "once\n")
+			}
+			if !when.running {
+				replace()
+			}
 			if _, err := next.Position(nil); err != nil { // has the first look
 				t.Fatal(err)
 			}
+			if when.running {
+				replace()
+			}
 			var got []string
-			if read {
-				got = next.lines(0)
+			if when.read {
+				got = append(next.lines(time.Minute), next.lines(time.Minute)...)
 			}
 			if err := os.Truncate(f.path("a.log"), 0); err != nil {
 				t.Fatal(err)
@@ -357,5 +376,28 @@ func TestInodeOfAnEmptyFileIsReused(t *testing.T) {
 				t.Errorf("got %q, gaps %+v", got, next.gaps)
 			}
 		})
+	}
+}
+
+// TestLateLineInARenamedFile that was empty: it is read, though the file of its old name
+// was written to later.
+func TestLateLineInARenamedFile(t *testing.T) {
+	f := follow(t, "", Options{Head: true, MaxOpen: 1}, "a.log")
+	f.write("a.log", "")
+	f.want(0)
+	if err := os.Rename(f.path("a.log"), f.path("a.log.1")); err != nil {
+		t.Fatal(err)
+	}
+	f.write("a.log", "new\n")
+	f.want(time.Minute, "new")
+	f.want(time.Minute)
+	f.write("a.log.1", "late\n")
+	before := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(f.path("a.log.1"), before, before); err != nil {
+		t.Fatal(err)
+	}
+	got := append(f.lines(time.Minute), f.lines(time.Minute)...)
+	if !slices.Equal(got, []string{"late"}) {
+		t.Errorf("got %q", got)
 	}
 }

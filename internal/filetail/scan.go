@@ -133,11 +133,13 @@ func (s *Source) lose(f *file) {
 }
 
 // check looks whether f is still what it was, and takes note of what came to it. If its
-// content is another, f is lost and a new file takes its place.
+// content is another, f is lost and a new file takes its place: at once if f was open;
+// otherwise its inode may have been given to any file, and the next scan says to which.
 func (s *Source) check(f *file) bool {
 	if s.reader.f == f {
 		s.settle()
 	}
+	closed := f.content == nil
 	c, err := s.opened(f)
 	if err != nil {
 		s.trouble(f.path, ignoreNotExist(err))
@@ -155,7 +157,14 @@ func (s *Source) check(f *file) bool {
 		return true
 	}
 	head, err := c.head()
-	if err != nil || !f.agrees(c, st.size) {
+	agrees := err == nil && f.agrees(c, st.size)
+	filled := f.head.n == 0 && f.stat.size == 0 && st.size > 0 // everything agrees with an empty file
+	switch {
+	case closed && err == nil && (!agrees || filled):
+		s.lose(f)
+		s.rescan = true
+		return false
+	case !agrees:
 		s.truncated(f, st, head, err)
 		return false
 	}
@@ -273,27 +282,31 @@ func (s *Source) meet(c candidate) {
 	if s.rescan {
 		return // something was replaced just now; the next scan knows more
 	}
-	if isCopy || !c.matches && !s.between(c) {
+	was := s.last(c.node)
+	filled := was != nil && !was.gone.IsZero() && was.head.n == 0 // what was empty, if it is not a copy
+	if isCopy || !c.matches && !filled && !s.between(c) {
 		s.passedOver[c.path] = c.status
 		return
 	}
 	delete(s.passedOver, c.path)
-	salt := s.saltOf(c.node)
 	f := s.create(c)
-	f.head, f.salt = fingerprintOf(head), salt
+	f.head = fingerprintOf(head)
+	if was != nil {
+		f.salt = cmp.Or(was.id, was.salt)
+	}
 	if s.first && !s.resumed && !s.o.Head {
 		s.toEnd(f, open)
 	}
 }
 
-// saltOf returns the id of the last file that was in an inode, or 0.
-func (s *Source) saltOf(n node) uint64 {
+// last returns the last file that was in an inode, or nil.
+func (s *Source) last(n node) *file {
 	for _, f := range slices.Backward(s.files) {
 		if f.stat.node == n {
-			return cmp.Or(f.id, f.salt)
+			return f
 		}
 	}
-	return 0
+	return nil
 }
 
 // toEnd leaves out what is in a file at the first start.
@@ -380,10 +393,14 @@ func (s *Source) between(c candidate) bool {
 	return !slices.ContainsFunc(s.related(c), func(f *file) bool { return f.born != s.round && f.seen > c.mtime })
 }
 
-// report tells of the files that are gone with something unread, and forgets old ones.
+// report tells of the files that are gone with something unread, and forgets old ones. As
+// long as a scan is to follow at once, some may yet be found.
 func (s *Source) report(now time.Time) {
+	if s.rescan {
+		return
+	}
 	for _, f := range s.files {
-		if f.gone.IsZero() || s.rescan || f.head.n == 0 {
+		if f.gone.IsZero() || f.head.n == 0 {
 			continue // of what was never looked into, nothing can be said to be missing
 		}
 		n := f.unread() - f.reported
