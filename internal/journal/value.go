@@ -25,12 +25,7 @@ const (
 	SyslogPID
 	Hostname
 	SystemdUnit
-	UserUnit
-	Unit
-	ObjectUnit
-	CoredumpUnit
 	PID
-	UID
 	Comm
 	Transport
 	BootID
@@ -52,12 +47,7 @@ func knownNames() map[string]Name {
 		"SYSLOG_PID":                 SyslogPID,
 		"_HOSTNAME":                  Hostname,
 		"_SYSTEMD_UNIT":              SystemdUnit,
-		"_SYSTEMD_USER_UNIT":         UserUnit,
-		"UNIT":                       Unit,
-		"OBJECT_SYSTEMD_UNIT":        ObjectUnit,
-		"COREDUMP_UNIT":              CoredumpUnit,
 		"_PID":                       PID,
-		"_UID":                       UID,
 		"_COMM":                      Comm,
 		"_TRANSPORT":                 Transport,
 		"_BOOT_ID":                   BootID,
