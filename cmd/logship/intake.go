@@ -79,9 +79,11 @@ func (r *runner) inputs(ctx context.Context, gaps *ship.Gaps) (in inputs, err er
 	}
 	in.closers = append(in.closers, in.state.Close)
 	if r.spooled() {
-		err = r.spoolInputs(ctx, &in, gaps)
+		if err = r.spoolInputs(ctx, &in, gaps); err != nil {
+			return in, err
+		}
 	}
-	return in, err
+	return in, r.syslogInputs(&in, gaps)
 }
 
 // spoolInputs opens the spool and the inputs that need it.
@@ -98,10 +100,7 @@ func (r *runner) spoolInputs(ctx context.Context, in *inputs, gaps *ship.Gaps) e
 		job := len(in.sources) == 1 && len(r.Input.Syslog)+len(r.Input.GELF) == 0 // ends with its input
 		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
 	}
-	if err := r.gelfInputs(ctx, in, gaps); err != nil {
-		return err
-	}
-	return r.syslogInputs(in, gaps)
+	return r.gelfInputs(ctx, in, gaps)
 }
 
 // fileOptions returns what the configuration says of files.

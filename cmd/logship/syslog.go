@@ -88,11 +88,9 @@ func (c *Config) checkSyslog(e *settings.Effective) (errs []error) {
 	return errs
 }
 
-// syslogInputs opens the listeners. They store in in.spool.
+// syslogInputs opens the listeners. They store in in.spool. Sockets that an earlier
+// configuration has left with systemd are closed, so that no sender fills them in vain.
 func (r *runner) syslogInputs(in *inputs, gaps *ship.Gaps) error {
-	if len(r.Input.Syslog) == 0 {
-		return nil
-	}
 	inherited := syslog.Inherit()
 	for i := range r.Input.Syslog {
 		o, err := r.syslogOptions(r.effective, i)
