@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -116,14 +115,7 @@ func (s *Source) Run(ctx context.Context) error {
 
 // Close ends Run and closes all files.
 func (s *Source) Close() error {
-	return errors.Join(ignoreClosed(s.r.watch.close()), s.r.Close())
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return err
+	return errors.Join(s.r.watch.close(), s.r.Close())
 }
 
 // Ready receives a value when there may be something new.
