@@ -151,23 +151,27 @@ func (d daemon) settle(t *testing.T, accounts map[string]sent) (discarded int) {
 // row23 has one sender of each kind of datagrams flood a logship that cannot store:
 // it is the one whose messages are discarded, and told by name.
 func row23(t *testing.T, d daemon) {
-	d.signal(t, "STOP", "receiver.service")
-	const seconds = 3
-	flows := []flow{
-		{Listen: udpUnit, From: "127.0.0.2", Stream: "noisy-udp", Count: seconds * 50000, Rate: 50000, Size: 200},
-		{Listen: datagramUnit, Stream: "noisy-unixgram", Count: seconds * 50000, Rate: 50000, Size: 200},
+	const seconds, loud, low = 3, 50000, 10
+	accounts := map[string]sent{}
+	for kind, listen := range map[string]string{"udp": udpUnit, "unixgram": datagramUnit} {
+		d.signal(t, "STOP", "receiver.service")
+		noisy := flow{Listen: listen, Stream: "noisy-" + kind, Count: seconds * loud, Rate: loud, Size: 200}
+		if kind == "udp" {
+			noisy.From = "127.0.0.2"
+		}
+		flows := []flow{noisy}
+		for i := range 20 {
+			quiet := flow{Listen: listen, Stream: fmt.Sprintf("quiet-%s%d", kind, i), Count: seconds * low, Rate: low, Size: 200}
+			if kind == "udp" {
+				quiet.From = "127.0.1." + strconv.Itoa(i+1)
+			}
+			flows = append(flows, quiet)
+		}
+		maps.Copy(accounts, d.begin(t, flows...)())
+		d.signal(t, "CONT", "receiver.service")
+		maps.Copy(accounts, d.begin(t, flow{Listen: udpUnit, Stream: "last-" + kind, Count: 10, Rate: 10})())
+		d.settle(t, accounts)
 	}
-	for i := range 10 {
-		flows = append(flows,
-			flow{Listen: udpUnit, From: "127.0.1." + strconv.Itoa(i+1), Stream: fmt.Sprintf("quiet-udp%d", i), Count: seconds * 10, Rate: 10, Size: 200},
-			flow{Listen: datagramUnit, Stream: fmt.Sprintf("quiet-unixgram%d", i), Count: seconds * 10, Rate: 10, Size: 200})
-	}
-	accounts := d.begin(t, flows...)()
-	d.signal(t, "CONT", "receiver.service")
-	for stream, a := range d.begin(t, flow{Listen: udpUnit, Stream: "last", Count: 10, Rate: 10})() {
-		accounts[stream] = a
-	}
-	d.settle(t, accounts)
 	for stream, a := range accounts {
 		n := d.missing(stream, a.Sent)
 		if quiet := !strings.HasPrefix(stream, "noisy"); quiet && n > 0 || !quiet && n == 0 {
