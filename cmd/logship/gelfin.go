@@ -38,7 +38,7 @@ func (c *Config) checkGELF(e *settings.Effective) (errs []error) {
 	return errs
 }
 
-// discarded counts GELF messages that could not be taken in, by reason.
+// newDiscarded returns the count of GELF messages that could not be taken in, by reason.
 func newDiscarded() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logship_gelf_discarded_total", Help: "GELF messages, or connections, that could not be taken in."}, []string{"reason"})
 }

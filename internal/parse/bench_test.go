@@ -1,8 +1,6 @@
 package parse
 
 import (
-	"bytes"
-	"encoding/json"
 	"testing"
 
 	"sidecar/internal/gelf"
@@ -10,25 +8,8 @@ import (
 	"sidecar/internal/record"
 )
 
-// BenchmarkParseEncode reports the cost per line, not per corpus.
-func BenchmarkParseEncode(b *testing.B) {
-	entries, meanBytes := parsetest.BenchEntries()
-	p := New(Options{})
-	o := &gelf.Options{Host: "web-01"}
-	var records []record.Record
-	var frame []byte
-	b.SetBytes(meanBytes)
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		records = p.Parse(records[:0], &entries[i%len(entries)])
-		frame = frame[:0]
-		for j := range records {
-			frame = gelf.Append(frame, &records[j], o)
-		}
-	}
-}
-
-// BenchmarkParse is the part of BenchmarkParseEncode before encoding.
+// BenchmarkParse reports the cost per line, not per corpus. The whole chain, beside
+// encoding/json, is BenchmarkChain of package ship.
 func BenchmarkParse(b *testing.B) {
 	entries, meanBytes := parsetest.BenchEntries()
 	p := New(Options{})
@@ -37,25 +18,6 @@ func BenchmarkParse(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		records = p.Parse(records[:0], &entries[i%len(entries)])
-	}
-}
-
-// BenchmarkEncodingJSON is the reference: decode a line and encode it again with
-// the standard library, and nothing else.
-func BenchmarkEncodingJSON(b *testing.B) {
-	entries, meanBytes := parsetest.BenchEntries()
-	b.SetBytes(meanBytes)
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		line := bytes.TrimPrefix(entries[i%len(entries)].Message, []byte("_jsonrc:"))
-		d := json.NewDecoder(bytes.NewReader(line))
-		d.UseNumber()
-		var m map[string]any
-		if d.Decode(&m) == nil {
-			if _, err := json.Marshal(m); err != nil {
-				b.Fatal(err)
-			}
-		}
 	}
 }
 

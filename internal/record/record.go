@@ -1,10 +1,11 @@
 // Package record holds the types that the stages of the pipeline share: Entry,
 // what a source delivers, and Record, what parsing makes of it.
 //
-// It has no behaviour beyond reuse of memory and reading its own values: sources fill
+// It has no behaviour beyond reuse of memory, reading its own values, and what
+// stages remember by the name of a field (NameMemo, LastValue): sources fill
 // entries, package parse turns an entry into records, package gelf encodes a
-// record. Slices point into buffers of their producer; each type says for how
-// long they may be used.
+// record. Slices point into buffers of their producer; each type says for how long
+// they may be used.
 package record
 
 // Entry is one raw message with its envelope, as a source delivered it.

@@ -4,9 +4,10 @@
 // user:password@ in a URI, ?token=, PEM blocks, keys of well-known services),
 // also in JSON inside of strings.
 //
-// It is on the hot path: one pass over the bytes of a value with a table of
-// bytes at which a secret can be recognised, exact matchers only there, and no
-// allocation for a record without secrets. The work is linear in the length of
+// It is on the hot path: one pass over the bytes of a value for the pairs of bytes
+// at which a secret can be recognised, exact matchers only there, no second look
+// at a field's value that was clean in the record before, and no allocation for a
+// record without secrets. The work is linear in the length of
 // the text. It is pure: no I/O, no clock, no logging; it never shows what it took
 // out, only how often.
 //
