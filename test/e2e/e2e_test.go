@@ -5,12 +5,10 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -65,8 +63,8 @@ func TestNothingIsLostWhenBothEndsAreKilled(t *testing.T) {
 		units = append(units, name+".service")
 		want[name] = linesPerStream
 	}
-	run(t, m, "systemctl", "daemon-reload")
-	run(t, m, append([]string{"systemctl", "start", "--no-block"}, units...)...)
+	m.Do(t, "systemctl", "daemon-reload")
+	m.Do(t, append([]string{"systemctl", "start", "--no-block"}, units...)...)
 	killBoth(t, m)
 	total := streams * linesPerStream
 	verify(t, await(t, m, total), want)
@@ -89,7 +87,7 @@ func TestLinesOfAnOutageSurviveAReboot(t *testing.T) {
 	install(t, m)
 	logLines(t, m, "before", 500)
 	await(t, m, 500)
-	run(t, m, "systemctl", "stop", "receiver.service")
+	m.Do(t, "systemctl", "stop", "receiver.service")
 	logLines(t, m, "during", 500)
 	must(t, m.Reboot(t.Context()))
 	logLines(t, m, "after", 500)
@@ -99,26 +97,21 @@ func TestLinesOfAnOutageSurviveAReboot(t *testing.T) {
 // logLines has a unit log n numbered lines and returns when it has ended.
 func logLines(t *testing.T, m *machine.Machine, stream string, n int) {
 	t.Helper()
-	run(t, m, "systemd-run", "--quiet", "--wait", "--unit="+stream, "node", "/opt/winston/server.js", "--stream", stream, "--count", strconv.Itoa(n))
+	m.Do(t, "systemd-run", "--quiet", "--wait", "--unit="+stream, "node", "/opt/winston/server.js", "--stream", stream, "--count", strconv.Itoa(n))
 }
 
 // awaitConfirmed returns when logship has nothing left to read or to confirm.
 func awaitConfirmed(t *testing.T, m *machine.Machine) {
 	t.Helper()
-	poll(t, m, func() (bool, string) {
-		metrics := run(t, m, "curl", "--silent", "--fail", "http://127.0.0.1:9478/metrics")
-		sum := map[string]float64{}
-		for line := range strings.SplitSeq(metrics, "\n") {
-			name, value, _ := strings.Cut(line, " ")
-			name, _, _ = strings.Cut(name, "{")
-			v, err := strconv.ParseFloat(value[strings.LastIndexByte(value, ' ')+1:], 64)
-			if err == nil {
-				sum[name] += v
-			}
+	m.Await(t, 2*time.Minute, func() (bool, string) {
+		sum, all := map[string]float64{}, m.Samples(t, "http://127.0.0.1:9478/metrics")
+		for sample, v := range all {
+			name, _, _ := strings.Cut(sample, "{")
+			sum[name] += v
 		}
 		sent := sum["logship_output_sent_bytes_total"]
 		done := sum["logship_lag_entries"] == 0 && sum["logship_messages_confirmed_total"] >= sum["logship_messages_sent_total"]
-		return done && sent > 0, metrics
+		return done && sent > 0, fmt.Sprint(all)
 	})
 }
 
@@ -126,18 +119,18 @@ func awaitConfirmed(t *testing.T, m *machine.Machine) {
 func TestDemo(t *testing.T) {
 	m := boot(t)
 	for _, dir := range []string{"test/demo", "bin"} {
-		run(t, m, "mkdir", "-p", "/srv/repo/"+dir)
+		m.Do(t, "mkdir", "-p", "/srv/repo/"+dir)
 	}
-	must(t, m.CopyIn(t.Context(), build(t), "/srv/repo/bin/logship", 0o755))
+	must(t, m.CopyIn(t.Context(), machine.Build(t), "/srv/repo/bin/logship", 0o755))
 	must(t, m.CopyTree(t.Context(), "../demo", "/srv/repo/test/demo"))
 	must(t, m.CopyTree(t.Context(), "../winston", "/srv/repo/test/winston"))
-	out := run(t, m, "env", "EVENTS=30", "/srv/repo/test/demo/demo.sh")
+	out := m.Do(t, "env", "EVENTS=30", "/srv/repo/test/demo/demo.sh")
 	for _, want := range []string{"runs as the unit logship-demo-shop-", "shop is open", "application_name=node", "0 of them not accepted as they are"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo does not show %q:\n%s", want, out)
 		}
 	}
-	if left := run(t, m, "sh", "-c", "pgrep -a 'logship|node' || true"); left != "" {
+	if left := m.Do(t, "sh", "-c", "pgrep -a 'logship|node' || true"); left != "" {
 		t.Errorf("the demo leaves processes:\n%s", left)
 	}
 }
@@ -147,11 +140,12 @@ func TestDemo(t *testing.T) {
 func boot(t *testing.T) *machine.Machine {
 	t.Helper()
 	m := machine.Boot(t, machine.Options{
+		Diagnose:     diagnose,
 		JournaldConf: "[Journal]\nStorage=persistent\nSystemMaxFileSize=8M\nSystemMaxUse=1G\nRateLimitBurst=0\n",
 		ExtraFiles:   []machine.File{{Path: "/etc/systemd/system/receiver.service", Data: []byte(receiverUnit)}},
 	})
 	must(t, m.CopyTree(t.Context(), "../winston", "/opt/winston"))
-	run(t, m, "rm", "-rf", "/var/lib/logship", receivedPath, "/etc/logship") // the host's, if it has any
+	m.Do(t, "rm", "-rf", "/var/lib/logship", receivedPath, "/etc/logship") // the host's, if it has any
 	return m
 }
 
@@ -160,36 +154,25 @@ func boot(t *testing.T) *machine.Machine {
 func install(t *testing.T, m *machine.Machine) {
 	t.Helper()
 	ctx := t.Context()
-	must(t, m.CopyIn(ctx, build(t), "/srv/repo/bin/logship", 0o755))
+	must(t, m.CopyIn(ctx, machine.Build(t), "/srv/repo/bin/logship", 0o755))
 	must(t, m.CopyIn(ctx, "../../config/default.toml", "/srv/repo/config/default.toml", 0o644))
 	must(t, m.CopyIn(ctx, "../../deploy/systemd/logship.service", "/srv/repo/deploy/systemd/logship.service", 0o644))
 	// The receiver is the same program; the README installs it over this copy.
-	run(t, m, "cp", "/srv/repo/bin/logship", "/usr/bin/logship")
+	m.Do(t, "cp", "/srv/repo/bin/logship", "/usr/bin/logship")
 	must(t, m.WriteFile(ctx, "/etc/logship/conf.d/head.toml", []byte("input.journald.start = \"head\"\n"), 0o644))
 	must(t, m.WriteFile(ctx, "/etc/systemd/system/logship.service.d/hurry.conf", []byte(hurry), 0o644))
-	run(t, m, "systemctl", "daemon-reload")
-	run(t, m, "systemctl", "enable", "--now", "receiver.service")
-	script := strings.ReplaceAll(installBlock(t), "graylog.example.com", "127.0.0.1")
+	m.Do(t, "systemctl", "daemon-reload")
+	m.Do(t, "systemctl", "enable", "--now", "receiver.service")
+	script := strings.ReplaceAll(machine.Example(t, "../../README.md", "### Install it", "sh"), "graylog.example.com", "127.0.0.1")
 	script = "set -e; cd /srv/repo; sudo() { \"$@\"; }; make() { :; }\n" + script
-	run(t, m, "bash", "-c", script)
-}
-
-// installBlock returns the commands of the README's section on installing.
-func installBlock(t *testing.T) string {
-	t.Helper()
-	_, section, found := strings.Cut(string(read(t, "../../README.md")), "### Install it\n\n```sh\n")
-	block, _, closed := strings.Cut(section, "```")
-	if !found || !closed {
-		t.Fatal("README.md has no block of commands under \"Install it\"")
-	}
-	return block
+	m.Do(t, "bash", "-c", script)
 }
 
 // compareFiles reads every journal file of the machine and compares with what
 // journalctl says.
 func compareFiles(t *testing.T, m *machine.Machine) {
 	t.Helper()
-	run(t, m, "journalctl", "--rotate") // nothing is being written to the files any more, but for the newest
+	m.Do(t, "journalctl", "--rotate") // nothing is being written to the files any more, but for the newest
 	paths, err := filepath.Glob(m.Path("/var/log/journal/*/*@*.journal"))
 	must(t, err)
 	if len(paths) < 3 {
@@ -223,9 +206,9 @@ func killBoth(t *testing.T, m *machine.Machine) {
 	for i := range kills {
 		pause(t, time.Duration(300+rnd.IntN(1200))*time.Millisecond)
 		unit := []string{"receiver.service", "logship.service"}[i%2]
-		run(t, m, "systemctl", "kill", "--signal=KILL", unit)
+		m.Do(t, "systemctl", "kill", "--signal=KILL", unit)
 		if i%3 == 0 {
-			run(t, m, "journalctl", "--rotate")
+			m.Do(t, "journalctl", "--rotate")
 		}
 	}
 }
@@ -251,33 +234,12 @@ type received struct {
 // await returns what has arrived, as soon as there are that many different lines.
 func await(t *testing.T, m *machine.Machine, lines int) (log []received) {
 	t.Helper()
-	poll(t, m, func() (bool, string) {
+	m.Await(t, 2*time.Minute, func() (bool, string) {
 		var distinct int
 		log, distinct = load(t, m)
 		return distinct == lines, fmt.Sprintf("%d of %d lines have arrived", distinct, lines)
 	})
 	return log
-}
-
-// poll calls done until it returns true, for at most two minutes.
-func poll(t *testing.T, m *machine.Machine, done func() (ok bool, state string)) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(250 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		ok, state := done()
-		if ok {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			status, _, _ := m.Run(context.WithoutCancel(t.Context()), "sh", "-c", diagnose)
-			t.Fatalf("%s\n%s", state, status)
-		}
-	}
 }
 
 // load reads the receiver's file. It leaves out other units' messages, and the
@@ -343,28 +305,6 @@ func verify(t *testing.T, log []received, linesOf map[string]int) (duplicates in
 	}
 	t.Logf("%d lines, %d of them again", len(log), duplicates)
 	return duplicates
-}
-
-// build makes the static binary that is shipped.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "logship")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "sidecar/cmd/logship")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return bin
-}
-
-func run(t *testing.T, m *machine.Machine, args ...string) string {
-	t.Helper()
-	out, stderr, err := m.Run(t.Context(), args[0], args[1:]...)
-	if err != nil {
-		status, _, _ := m.Run(context.WithoutCancel(t.Context()), "sh", "-c", diagnose)
-		t.Fatalf("%s: %v\n%s%s\n%s", strings.Join(args, " "), err, out, stderr, status)
-	}
-	return out
 }
 
 func read(t *testing.T, path string) []byte {

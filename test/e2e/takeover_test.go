@@ -3,21 +3,23 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"sidecar/test/machine"
 )
 
 // TestTakeOverAndReplay starts logship where another shipper stopped, from a
 // directory that root has made, and then has the same lines sent again beside it.
 func TestTakeOverAndReplay(t *testing.T) {
 	m := boot(t)
-	must(t, m.CopyIn(t.Context(), build(t), "/usr/bin/logship", 0o755))
+	must(t, m.CopyIn(t.Context(), machine.Build(t), "/usr/bin/logship", 0o755))
 	logLines(t, m, "before", 500)
-	run(t, m, "journalctl", "--sync")
-	_, cursor, _ := strings.Cut(run(t, m, "journalctl", "--quiet", "-n", "1", "--show-cursor"), "-- cursor: ")
+	m.Do(t, "journalctl", "--sync")
+	_, cursor, _ := strings.Cut(m.Do(t, "journalctl", "--quiet", "-n", "1", "--show-cursor"), "-- cursor: ")
 	must(t, m.WriteFile(t.Context(), "/var/spool/imjournal.state", []byte(strings.TrimSpace(cursor)), 0o600))
 	logLines(t, m, "after", 500)
-	run(t, m, "journalctl", "--sync")
+	m.Do(t, "journalctl", "--sync")
 
-	if out := run(t, m, "logship", "import", "rsyslog", "/var/spool/imjournal.state"); !strings.Contains(out, "\nsaved     in /var/lib/logship;") {
+	if out := m.Do(t, "logship", "import", "rsyslog", "/var/spool/imjournal.state"); !strings.Contains(out, "\nsaved     in /var/lib/logship;") {
 		t.Errorf("import prints\n%s", out)
 	}
 	install(t, m)
@@ -25,7 +27,7 @@ func TestTakeOverAndReplay(t *testing.T) {
 	awaitConfirmed(t, m)
 	verify(t, await(t, m, 500), map[string]int{"after": 500, "before": 0})
 
-	out := run(t, m, "logship", "replay", "--since", "-1h", "--unit", "after", "--config", "/etc/logship/logship.toml")
+	out := m.Do(t, "logship", "replay", "--since", "-1h", "--unit", "after", "--config", "/etc/logship/logship.toml")
 	if !strings.HasPrefix(out, "messages sent and confirmed: 50") { // with what systemd says about the unit
 		t.Errorf("replay prints\n%s", out)
 	}

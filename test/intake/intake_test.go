@@ -52,7 +52,7 @@ func row02(t *testing.T, d daemon) {
 	end := d.begin(t, flows...)
 	for range 2 {
 		pause(700 * time.Millisecond)
-		d.run(t, "systemctl", "restart", "logship.service")
+		d.Do(t, "systemctl", "restart", "logship.service")
 	}
 	accounts := end()
 	d.awaitAll(t, accounts)
@@ -65,7 +65,7 @@ func row02(t *testing.T, d daemon) {
 
 	// Sockets that the configuration does not name any more are not kept.
 	must(t, d.WriteFile(t.Context(), "/etc/logship/logship.toml", []byte(`output.url = "gelf+tcp://127.0.0.1:12201"`), 0o644))
-	d.run(t, "systemctl", "restart", "logship.service")
+	d.Do(t, "systemctl", "restart", "logship.service")
 	if a := d.begin(t, flow{Listen: tcpOwn, Stream: "late", Count: 1, Attack: "crowd"})()["late"]; a.Refused == 0 {
 		t.Error("a socket is left with systemd that nobody reads")
 	}

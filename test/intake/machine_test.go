@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -50,38 +49,24 @@ func TestMain(m *testing.M) {
 func boot(t *testing.T) *machine.Machine {
 	t.Helper()
 	units := "/etc/systemd/system/"
-	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, ExtraFiles: []machine.File{
+	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, Diagnose: diagnose, ExtraFiles: []machine.File{
 		{Path: units + "receiver.service", Data: []byte(receiverUnit)},
 		{Path: units + "logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
 		{Path: "/etc/logship/logship.toml", Data: []byte(config + example(t, "toml"))},
 		{Path: "/srv/repo/deploy/systemd/logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
 	}})
-	bin := filepath.Join(t.TempDir(), "logship")
-	build := exec.Command("go", "build", "-trimpath", "-pgo=off", "-o", bin, "sidecar/cmd/logship")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	must(t, m.CopyIn(t.Context(), bin, "/usr/bin/logship", 0o755))
+	must(t, m.CopyIn(t.Context(), machine.Build(t), "/usr/bin/logship", 0o755))
 	self, err := os.Executable()
 	must(t, err)
 	must(t, m.CopyIn(t.Context(), self, "/opt/sender", 0o755))
-	install := "set -e; cd /srv/repo; sudo() { \"$@\"; }\n" + example(t, "sh")
-	_, _, err = m.Run(t.Context(), "bash", "-c", install)
-	must(t, err)
+	m.Do(t, "bash", "-c", "set -e; cd /srv/repo; sudo() { \"$@\"; }\n"+example(t, "sh"))
 	return m
 }
 
-// example returns the block in a language from docs/sources.md, "Sockets of systemd".
+// example returns the example in a language from docs/sources.md, "Sockets of systemd".
 func example(t *testing.T, language string) string {
 	t.Helper()
-	_, section, found := strings.Cut(string(read(t, "../../docs/sources.md")), "### Sockets of systemd\n")
-	_, block, begun := strings.Cut(section, "```"+language+"\n")
-	block, _, closed := strings.Cut(block, "```")
-	if !found || !begun || !closed {
-		t.Fatalf("docs/sources.md has no example of %s for sockets of systemd", language)
-	}
-	return block
+	return machine.Example(t, "../../docs/sources.md", "### Sockets of systemd", language)
 }
 
 // daemon is logship in a machine, with what its receiver gets.
@@ -99,32 +84,20 @@ func start(t *testing.T, m *machine.Machine, conf, unit string) daemon {
 	must(t, m.WriteFile(ctx, "/etc/logship/logship.toml", []byte(config+conf), 0o644))
 	must(t, m.WriteFile(ctx, "/etc/systemd/system/logship.service.d/test.conf", []byte("[Service]\nRestartSec=100ms\n"+unit), 0o644))
 	d := daemon{Machine: m, arrivals: newArrivals(m)}
-	d.run(t, "sh", "-c", stop+" && rm -rf /var/lib/private/logship "+received)
+	d.Do(t, "sh", "-c", stop+" && rm -rf /var/lib/private/logship "+received)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(ctx)
-		if t.Failed() {
-			status, _, _ := m.Run(ctx, "sh", "-c", diagnose)
-			t.Log(status)
-		}
 		_, _, err := m.Run(ctx, "sh", "-c", stop)
 		must(t, err)
 	})
-	d.run(t, "sh", "-c", "systemctl daemon-reload && systemctl start receiver.service logship-syslog.socket && systemctl start logship.service")
+	d.Do(t, "sh", "-c", "systemctl daemon-reload && systemctl start receiver.service logship-syslog.socket && systemctl start logship.service")
 	return d
-}
-
-// run runs a command in the machine.
-func (d daemon) run(t *testing.T, args ...string) string {
-	t.Helper()
-	out, _, err := d.Run(t.Context(), args[0], args[1:]...)
-	must(t, err)
-	return strings.TrimSpace(out)
 }
 
 // signal sends a signal to a service.
 func (d daemon) signal(t *testing.T, name, unit string) {
 	t.Helper()
-	d.run(t, "systemctl", "kill", "--signal="+name, unit)
+	d.Do(t, "systemctl", "kill", "--signal="+name, unit)
 }
 
 // begin starts senders. The function that it returns waits for their end, and fails
@@ -156,18 +129,10 @@ func (d daemon) begin(t *testing.T, flows ...flow) (end func() map[string]sent) 
 	}
 }
 
-// metrics returns the values of logship's metrics by name and labels.
+// metrics returns logship's metrics by name and labels.
 func (d daemon) metrics(t *testing.T) map[string]float64 {
 	t.Helper()
-	values := map[string]float64{}
-	for line := range strings.SplitSeq(d.run(t, "curl", "--silent", "--fail", "http://127.0.0.1:9478/metrics"), "\n") {
-		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			v, err := strconv.ParseFloat(line[i+1:], 64)
-			must(t, err)
-			values[line[:i]] = v
-		}
-	}
-	return values
+	return d.Samples(t, "http://127.0.0.1:9478/metrics")
 }
 
 // discarded returns how many datagrams logship has counted as discarded.
@@ -180,7 +145,7 @@ func (d daemon) discarded(t *testing.T) int {
 // hostPID returns logship's process ID as the host sees it.
 func (d daemon) hostPID(t *testing.T) int {
 	t.Helper()
-	pid := d.run(t, "systemctl", "show", "--property=MainPID", "--value", "logship.service")
+	pid := d.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship.service")
 	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.Leader()))
 	must(t, err)
 	processes, err := filepath.Glob("/proc/[0-9]*")
@@ -316,22 +281,10 @@ func (a *arrivals) missing(stream string, n int) (missing int) {
 // await loads what comes until done is true.
 func (d daemon) await(t *testing.T, done func() (ok bool, state string)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
+	d.Await(t, 25*time.Second, func() (bool, string) {
 		d.load(t)
-		ok, state := done()
-		if ok {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			t.Fatal(state)
-		}
-	}
+		return done()
+	})
 }
 
 // awaitAll waits until everything that was sent has come, and checks that nothing

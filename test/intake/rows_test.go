@@ -125,7 +125,7 @@ func row22(t *testing.T, d daemon) {
 	d.check(t, accounts)
 
 	// The kernel's count outlives the process; what is told does not begin anew.
-	d.run(t, "systemctl", "restart", "logship.service")
+	d.Do(t, "systemctl", "restart", "logship.service")
 	d.awaitAll(t, d.begin(t, flow{Listen: udpUnit, Stream: "next0", Count: 1}, flow{Listen: udpOwn, Stream: "next1", Count: 1})())
 	if n := d.discarded(t); n > 0 {
 		t.Errorf("after a restart %d datagrams are discarded", n)
@@ -187,7 +187,7 @@ func row23(t *testing.T, d daemon) {
 func (d daemon) toldDiscards(t *testing.T) {
 	t.Helper()
 	want := d.discarded(t)
-	d.run(t, "systemctl", "restart", "logship.service")
+	d.Do(t, "systemctl", "restart", "logship.service")
 	d.await(t, func() (bool, string) {
 		told := d.gaps["syslog_backlog"] + d.gaps["syslog_kernel"]
 		return told == want, fmt.Sprintf("messages tell of %d discarded datagrams, %d were counted: %v", told, want, d.gaps)

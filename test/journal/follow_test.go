@@ -181,7 +181,7 @@ func (b *box) cursors() {
 	}
 	b.log("cursor", "five", "six")
 	ours, _, _ := strings.Cut(string(position[len(`{"cursor":"`):]), `"`)
-	if got := b.run("journalctl", "-t", "cursor", "-o", "cat", "--after-cursor", ours, "--no-pager"); got != "five\nsix\n" {
+	if got := b.run("journalctl", "-t", "cursor", "-o", "cat", "--after-cursor", ours, "--no-pager"); got != "five\nsix" {
 		b.t.Errorf("journalctl goes on behind our cursor with %q", got)
 	}
 }

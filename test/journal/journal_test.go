@@ -88,11 +88,7 @@ func (b *box) on(t *testing.T) *box { return &box{b.Machine, t} }
 
 func (b *box) run(args ...string) string {
 	b.t.Helper()
-	out, stderr, err := b.Run(b.t.Context(), args[0], args[1:]...)
-	if err != nil {
-		b.t.Fatalf("%s: %v\n%s%s", strings.Join(args, " "), err, out, stderr)
-	}
-	return out
+	return b.Do(b.t, args...)
 }
 
 // log logs lines under an identifier and returns when they are in the journal.

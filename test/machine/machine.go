@@ -56,6 +56,8 @@ type Options struct {
 	// DiskBytes bounds what the machine can write to its root file system,
 	// 2 GiB if 0. It is memory, taken as it is used.
 	DiskBytes int64
+	// Diagnose is a shell command that shows why a test fails: see Do and Await.
+	Diagnose string
 }
 
 // Machine is a container that runs, or can run, its own systemd.

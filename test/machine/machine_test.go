@@ -35,16 +35,6 @@ func TestMain(m *testing.M) {
 	select {}
 }
 
-// run returns what a command prints in m, without white space around it.
-func run(t *testing.T, m *Machine, name string, args ...string) string {
-	t.Helper()
-	stdout, _, err := m.Run(t.Context(), name, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(stdout)
-}
-
 // awaitExit returns when the process has ended, or fails after 20 s.
 func awaitExit(t *testing.T, pid int) {
 	t.Helper()
@@ -101,7 +91,7 @@ func TestBootedMachine(t *testing.T) {
 		if err := m.WaitRunning(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if got := run(t, m, "ps", "-o", "comm=", "-p", "1"); got != "systemd" {
+		if got := m.Do(t, "ps", "-o", "comm=", "-p", "1"); got != "systemd" {
 			t.Errorf("process 1 is %q", got)
 		}
 	})
@@ -119,7 +109,7 @@ func TestBootedMachine(t *testing.T) {
 		}
 	})
 	t.Run("differs from the host", func(t *testing.T) {
-		if got := run(t, m, "hostname"); got != "web-07" {
+		if got := m.Do(t, "hostname"); got != "web-07" {
 			t.Errorf("hostname %q", got)
 		}
 		for _, name := range []string{"/etc/machine-id", "/proc/sys/kernel/random/boot_id"} {
@@ -127,16 +117,16 @@ func TestBootedMachine(t *testing.T) {
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Fatal(err)
 			}
-			if got := run(t, m, "cat", name); len(got) < 32 || got == strings.TrimSpace(string(host)) {
+			if got := m.Do(t, "cat", name); len(got) < 32 || got == strings.TrimSpace(string(host)) {
 				t.Errorf("%s is %q, the host's is %q", name, got, host)
 			}
 		}
-		if got := run(t, m, "sh", "-c", "echo $SHOP; greet you"); got != "books\nhello you" {
+		if got := m.Do(t, "sh", "-c", "echo $SHOP; greet you"); got != "books\nhello you" {
 			t.Errorf("environment and extra file: %q", got)
 		}
 	})
 	t.Run("has loopback only", func(t *testing.T) {
-		got := run(t, m, "sh", "-c", "cd /sys/class/net; ls -x; cat lo/flags")
+		got := m.Do(t, "sh", "-c", "cd /sys/class/net; ls -x; cat lo/flags")
 		if got != "lo\n0x9" { // IFF_UP | IFF_LOOPBACK
 			t.Errorf("interfaces and flags: %q", got)
 		}
@@ -168,24 +158,24 @@ func TestBootedMachine(t *testing.T) {
 }
 
 func testJournal(t *testing.T, m *Machine) {
-	id := run(t, m, "cat", "/etc/machine-id")
-	if entries := run(t, m, "ls", "/var/log/journal"); entries != id {
+	id := m.Do(t, "cat", "/etc/machine-id")
+	if entries := m.Do(t, "ls", "/var/log/journal"); entries != id {
 		t.Errorf("/var/log/journal holds %q, want only %q", entries, id)
 	}
 	unit := "[Service]\nExecStart=/bin/sh -c 'for n in 1 2 3; do echo line $n; done'\n"
 	if err := m.WriteFile(t.Context(), "/etc/systemd/system/lines.service", []byte(unit), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run(t, m, "systemctl", "daemon-reload")
-	run(t, m, "systemctl", "start", "lines.service")
-	run(t, m, "systemd-run", "--wait", "--unit=dynamic", "-p", "DynamicUser=yes",
+	m.Do(t, "systemctl", "daemon-reload")
+	m.Do(t, "systemctl", "start", "lines.service")
+	m.Do(t, "systemd-run", "--wait", "--unit=dynamic", "-p", "DynamicUser=yes",
 		"sh", "-c", "echo I am $(id -u)")
-	run(t, m, "journalctl", "--sync")
-	if got := run(t, m, "journalctl", "-u", "lines.service", "-o", "cat", "_TRANSPORT=stdout"); got != "line 1\nline 2\nline 3" {
+	m.Do(t, "journalctl", "--sync")
+	if got := m.Do(t, "journalctl", "-u", "lines.service", "-o", "cat", "_TRANSPORT=stdout"); got != "line 1\nline 2\nline 3" {
 		t.Errorf("the unit's lines: %q", got)
 	}
 	// By number: the name needs the package libnss-systemd. The range is that of DynamicUser=.
-	got := run(t, m, "journalctl", "-u", "dynamic.service", "-o", "cat", "_TRANSPORT=stdout")
+	got := m.Do(t, "journalctl", "-u", "dynamic.service", "-o", "cat", "_TRANSPORT=stdout")
 	if uid, err := strconv.Atoi(strings.TrimPrefix(got, "I am ")); err != nil || uid < 61184 || uid > 65519 {
 		t.Errorf("the transient unit's line: %q", got)
 	}
@@ -220,7 +210,7 @@ func testFiles(t *testing.T, m *Machine) {
 		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%s: %d bytes, %v; want %d", name, len(got), err, len(data))
 		}
-		if got := run(t, m, "stat", "-c", "%a %U", name); got != "750 root" {
+		if got := m.Do(t, "stat", "-c", "%a %U", name); got != "750 root" {
 			t.Errorf("%s has mode and owner %q", name, got)
 		}
 		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
@@ -240,7 +230,7 @@ func testFiles(t *testing.T, m *Machine) {
 	if err := m.CopyTree(t.Context(), tree, "/opt/tree"); err != nil {
 		t.Fatal(err)
 	}
-	if got := run(t, m, "/opt/tree/link"); got != "worked" {
+	if got := m.Do(t, "/opt/tree/link"); got != "worked" {
 		t.Errorf("a copied program, by a copied link: %q", got)
 	}
 	if err := m.CopyTree(t.Context(), filepath.Join(tree, "missing"), "/opt/missing"); err == nil {
@@ -256,9 +246,9 @@ func testFiles(t *testing.T, m *Machine) {
 
 func TestReboot(t *testing.T) {
 	m := Boot(t, Options{})
-	id := run(t, m, "cat", "/etc/machine-id")
-	run(t, m, "logger", "-t", "shop", "last words")
-	run(t, m, "journalctl", "--sync")
+	id := m.Do(t, "cat", "/etc/machine-id")
+	m.Do(t, "logger", "-t", "shop", "last words")
+	m.Do(t, "journalctl", "--sync")
 	if err := m.Poweroff(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -274,17 +264,17 @@ func TestReboot(t *testing.T) {
 	if err := m.Reboot(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, m, "logger", "-t", "shop", "first words")
-	run(t, m, "journalctl", "--sync")
-	if got := run(t, m, "journalctl", "--list-boots", "--quiet", "-o", "cat"); strings.Count(got, "\n") < 1 {
+	m.Do(t, "logger", "-t", "shop", "first words")
+	m.Do(t, "journalctl", "--sync")
+	if got := m.Do(t, "journalctl", "--list-boots", "--quiet", "-o", "cat"); strings.Count(got, "\n") < 1 {
 		t.Errorf("boots: %q", got)
 	}
 	for boot, want := range map[string]string{"-1": "last words", "0": "first words"} {
-		if got := run(t, m, "journalctl", "--boot="+boot, "-t", "shop", "-o", "cat"); got != want {
+		if got := m.Do(t, "journalctl", "--boot="+boot, "-t", "shop", "-o", "cat"); got != want {
 			t.Errorf("boot %s: %q, want %q", boot, got, want)
 		}
 	}
-	if got := run(t, m, "cat", "/etc/machine-id"); got != id {
+	if got := m.Do(t, "cat", "/etc/machine-id"); got != id {
 		t.Errorf("machine ID changed from %q to %q", id, got)
 	}
 	if err := m.Reboot(t.Context()); err != nil { // while it is on
@@ -300,7 +290,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatalf("cgroups of a running machine: %q", cgroupsOf(t, m.name))
 	}
 	// Something that would not stop by itself.
-	run(t, m, "systemd-run", "--unit=stubborn", "sh", "-c", "trap '' TERM; while :; do sleep 100; done")
+	m.Do(t, "systemd-run", "--unit=stubborn", "sh", "-c", "trap '' TERM; while :; do sleep 100; done")
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -320,21 +310,21 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 func TestTwoAtOnce(t *testing.T) {
 	a, b := Boot(t, Options{Hostname: "a"}), Boot(t, Options{Hostname: "b"})
-	if x, y := run(t, a, "cat", "/etc/machine-id"), run(t, b, "cat", "/etc/machine-id"); x == y {
+	if x, y := a.Do(t, "cat", "/etc/machine-id"), b.Do(t, "cat", "/etc/machine-id"); x == y {
 		t.Errorf("both have machine ID %s", x)
 	}
 	for _, m := range []*Machine{a, b} { // units of the same name
-		run(t, m, "systemd-run", "--unit=same", "sh", "-c", "hostname; exec sleep 1000")
+		m.Do(t, "systemd-run", "--unit=same", "sh", "-c", "hostname; exec sleep 1000")
 	}
-	run(t, a, "systemctl", "kill", "-s", "KILL", "same.service")
-	if got := run(t, b, "systemctl", "is-active", "same.service"); got != "active" {
+	a.Do(t, "systemctl", "kill", "-s", "KILL", "same.service")
+	if got := b.Do(t, "systemctl", "is-active", "same.service"); got != "active" {
 		t.Errorf("unit in the other machine is %q", got)
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	run(t, b, "journalctl", "--sync")
-	if got := run(t, b, "journalctl", "-u", "same", "-o", "cat", "_TRANSPORT=stdout"); got != "b" {
+	b.Do(t, "journalctl", "--sync")
+	if got := b.Do(t, "journalctl", "-u", "same", "-o", "cat", "_TRANSPORT=stdout"); got != "b" {
 		t.Errorf("journal of b has %q", got)
 	}
 }
@@ -372,7 +362,7 @@ func TestKilledOwnerLeavesNothing(t *testing.T) {
 	if left := cgroupsOf(t, name); len(left) > 0 {
 		t.Errorf("cgroups left after the next start: %q", left)
 	}
-	run(t, m, "true")
+	m.Do(t, "true")
 }
 
 func TestBootFailureShowsConsole(t *testing.T) {

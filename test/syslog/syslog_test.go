@@ -131,7 +131,7 @@ func TestSenders(t *testing.T) {
 	want := map[string][]string{}
 	for sender, on := range map[string][]string{"rsyslog": addresses()[:4], "syslog-ng": addresses()} {
 		for _, body := range bodies {
-			run(t, m, "logger", "--socket", "/run/"+sender, "--size", "16KiB", "--tag", sender+"-app", "--id=4312", "--priority", "user.warning", "--", body)
+			m.Do(t, "logger", "--socket", "/run/"+sender, "--size", "16KiB", "--tag", sender+"-app", "--id=4312", "--priority", "user.warning", "--", body)
 		}
 		for _, address := range on {
 			want[sender+" to "+address] = bodies
@@ -156,7 +156,7 @@ func TestSenders(t *testing.T) {
 // boot returns a machine in which the receiver and both senders run.
 func boot(t *testing.T) *machine.Machine {
 	t.Helper()
-	m := machine.Boot(t, machine.Options{Hostname: "web-03"})
+	m := machine.Boot(t, machine.Options{Hostname: "web-03", Diagnose: "journalctl -n 60 --no-pager; cut -c 1-300 " + received})
 	ctx := t.Context()
 	must(t, m.CopyTree(ctx, sendersDir, "/"))
 	self, err := os.Executable()
@@ -165,40 +165,24 @@ func boot(t *testing.T) *machine.Machine {
 	for name, data := range certificate(t) {
 		must(t, m.WriteFile(ctx, keyDir+name, data, 0o644))
 	}
-	run(t, m, "systemd-run", "--quiet", "--unit=receiver", "--setenv="+receiver+"=1", "--property=StandardOutput=append:"+received, "/opt/receiver")
+	m.Do(t, "systemd-run", "--quiet", "--unit=receiver", "--setenv="+receiver+"=1", "--property=StandardOutput=append:"+received, "/opt/receiver")
 	await(t, m, 0)
 
 	must(t, m.WriteFile(ctx, "/etc/rsyslog-test.conf", []byte(`global(workDirectory="/var/lib")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="/run/rsyslog")
-`+blocks(t, "rsyslog")), 0o644))
-	must(t, m.WriteFile(ctx, "/etc/syslog-ng-test.conf", []byte("@version: 3.38\nsource s_apps { unix-dgram(\"/run/syslog-ng\"); };\n"+blocks(t, "syslog-ng")), 0o644))
-	run(t, m, "systemd-run", "--quiet", "--unit=rsyslog-test", "rsyslogd", "-n", "-f", "/etc/rsyslog-test.conf", "-i", "/run/rsyslog.pid")
-	run(t, m, "systemd-run", "--quiet", "--unit=syslog-ng-test", "--setenv=LD_LIBRARY_PATH=/usr/lib/syslog-ng", "syslog-ng", "-F",
+`+machine.Example(t, "../../docs/sources.md", "# Sources", "rsyslog")), 0o644))
+	must(t, m.WriteFile(ctx, "/etc/syslog-ng-test.conf", []byte("@version: 3.38\nsource s_apps { unix-dgram(\"/run/syslog-ng\"); };\n"+machine.Example(t, "../../docs/sources.md", "# Sources", "syslog-ng")), 0o644))
+	m.Do(t, "systemd-run", "--quiet", "--unit=rsyslog-test", "rsyslogd", "-n", "-f", "/etc/rsyslog-test.conf", "-i", "/run/rsyslog.pid")
+	m.Do(t, "systemd-run", "--quiet", "--unit=syslog-ng-test", "--setenv=LD_LIBRARY_PATH=/usr/lib/syslog-ng", "syslog-ng", "-F",
 		"--no-caps", "-f", "/etc/syslog-ng-test.conf", "-R", "/run/syslog-ng.persist", "-c", "/run/syslog-ng.ctl", "-p", "/run/syslog-ng.pid")
 	for _, socket := range []string{"/run/rsyslog", "/run/syslog-ng"} {
-		poll(t, m, func() (bool, string) {
+		m.Await(t, 40*time.Second, func() (bool, string) {
 			_, _, err := m.Run(ctx, "test", "-S", socket)
 			return err == nil, socket + " is not there"
 		})
 	}
 	return m
-}
-
-// blocks returns the examples of docs/sources.md in a language.
-func blocks(t *testing.T, language string) string {
-	t.Helper()
-	doc, err := os.ReadFile("../../docs/sources.md")
-	must(t, err)
-	var all strings.Builder
-	for _, part := range strings.Split(string(doc), "```"+language+"\n")[1:] {
-		block, _, _ := strings.Cut(part, "```")
-		all.WriteString(block)
-	}
-	if all.Len() == 0 {
-		t.Fatalf("docs/sources.md has no example of %s", language)
-	}
-	return all.String()
 }
 
 // certificate returns the files of one certificate that both sides use.
@@ -224,7 +208,7 @@ func certificate(t *testing.T) map[string][]byte {
 func await(t *testing.T, m *machine.Machine, n int) []message {
 	t.Helper()
 	var all []message
-	poll(t, m, func() (bool, string) {
+	m.Await(t, 40*time.Second, func() (bool, string) {
 		data, _ := m.ReadFile(t.Context(), received)
 		all = nil
 		lines := bufio.NewScanner(bytes.NewReader(data))
@@ -238,33 +222,6 @@ func await(t *testing.T, m *machine.Machine, n int) []message {
 		return len(all) > n, strconv.Itoa(len(all)-1) + " of " + strconv.Itoa(n) + " messages came"
 	})
 	return all[1:]
-}
-
-func poll(t *testing.T, m *machine.Machine, done func() (ok bool, state string)) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
-	defer cancel()
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		ok, state := done()
-		if ok {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			log, _, _ := m.Run(context.WithoutCancel(t.Context()), "sh", "-c", "journalctl -n 60 --no-pager; cut -c 1-300 "+received)
-			t.Fatalf("%s\n%s", state, log)
-		}
-	}
-}
-
-func run(t *testing.T, m *machine.Machine, args ...string) {
-	t.Helper()
-	if _, _, err := m.Run(t.Context(), args[0], args[1:]...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func must(t *testing.T, err error) {

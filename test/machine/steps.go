@@ -1,0 +1,120 @@
+package machine
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Do runs a command in the machine to its end, as a step of a test, and returns
+// what it printed, without white space around it. If the command fails, so does the
+// test, with all that it printed and what Options.Diagnose shows.
+func (m *Machine) Do(tb testing.TB, args ...string) string {
+	tb.Helper()
+	stdout, stderr, err := m.Run(tb.Context(), args[0], args[1:]...)
+	if err != nil {
+		tb.Fatalf("%s: %v\n%s%s\n%s", strings.Join(args, " "), err, stdout, stderr, m.diagnose(tb))
+	}
+	return strings.TrimSpace(stdout)
+}
+
+// Await calls done every 50 ms until it returns true. After timeout the test fails
+// with the last state that done has told, and what Options.Diagnose shows.
+func (m *Machine) Await(tb testing.TB, timeout time.Duration, done func() (ok bool, state string)) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		ok, state := done()
+		if ok {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			tb.Fatalf("after %v: %s\n%s", timeout, state, m.diagnose(tb))
+		}
+	}
+}
+
+// diagnose returns what Options.Diagnose prints, also when the test's time is over.
+func (m *Machine) diagnose(tb testing.TB) string {
+	ctx, cancel := withDefaultTimeout(context.WithoutCancel(tb.Context()))
+	defer cancel()
+	stdout, _, _ := m.Run(ctx, "sh", "-c", m.opts.Diagnose)
+	return stdout
+}
+
+// Samples returns the samples of an exposition in the Prometheus text format, which
+// the machine serves at a URL, by what stands before the value: the metric's name and
+// its labels as they are written.
+func (m *Machine) Samples(tb testing.TB, url string) map[string]float64 {
+	tb.Helper()
+	samples := map[string]float64{}
+	for line := range strings.Lines(m.Do(tb, "curl", "--silent", "--show-error", "--fail", url)) {
+		line = strings.TrimSpace(line)
+		i := strings.LastIndexByte(line, ' ')
+		if i < 0 || line[0] == '#' {
+			continue
+		}
+		v, err := strconv.ParseFloat(line[i+1:], 64)
+		if err != nil {
+			tb.Fatalf("read the sample %q: %v", line, err)
+		}
+		samples[line[:i]] = v
+	}
+	return samples
+}
+
+// Build returns the path of logship's binary, made as it is shipped: static, and
+// with the profile of its hot path. It is removed after the test.
+func Build(tb testing.TB) string {
+	tb.Helper()
+	bin := filepath.Join(tb.TempDir(), "logship")
+	cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-o", bin, "sidecar/cmd/logship")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// Example returns the examples in a language from a page of the documentation, one
+// after the other: what operators are told to type is what tests run. heading is the
+// line above them ("### Install it"); the section ends at the next heading of its level
+// or above. A section without an example fails the test.
+func Example(tb testing.TB, page, heading, language string) string {
+	tb.Helper()
+	data, err := os.ReadFile(page)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	level := strings.IndexByte(heading, ' ')
+	var block strings.Builder
+	inside, fence := false, ""
+	for line := range strings.Lines(string(data)) {
+		text := strings.TrimRight(line, "\n")
+		marks := strings.IndexByte(text, ' ')
+		switch {
+		case fence == "" && strings.HasPrefix(text, "```"):
+			fence = text
+		case text == "```":
+			fence = ""
+		case fence == "" && marks > 0 && strings.Trim(text[:marks], "#") == "":
+			inside = text == heading || inside && marks > level
+		case inside && fence == "```"+language:
+			block.WriteString(line)
+		}
+	}
+	if block.Len() == 0 {
+		tb.Fatalf("%s has no example of %s under %q", page, language, heading)
+	}
+	return block.String()
+}
