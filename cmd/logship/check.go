@@ -92,7 +92,7 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 		report("spool", err, found)
 	}
 	if connect && outErr == nil {
-		report("connect", checkConnection(ctx, out, time.Duration(c.Output.Timeout)), target.address+" accepts connections and confirms")
+		report("connect", checkConnection(ctx, out, time.Duration(c.Output.Timeout)), target+" accepts connections and confirms")
 	}
 	if len(errs) == 0 {
 		return nil
@@ -151,7 +151,7 @@ func checkState(dir string) (string, error) {
 // checkConnection opens a connection and closes its sending half: a receiver
 // that then closes its own can confirm. This also lets a receiver speak that
 // refuses our certificate, which TLS 1.3 reports after the handshake.
-func checkConnection(ctx context.Context, out *output.TCP, timeout time.Duration) error {
+func checkConnection(ctx context.Context, out output.Output, timeout time.Duration) error {
 	defer out.Abort()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -222,7 +222,7 @@ func (c *Config) check(e *settings.Effective) error {
 		bad("parse.timezone", "%q is not a time zone of this machine: want UTC, Local or a name such as Europe/Warsaw", c.Parse.Timezone)
 	}
 	if c.Output.URL != "" {
-		if _, err := c.target(); err != nil {
+		if _, err := parseTarget(c.Output.URL); err != nil {
 			bad("output.url", "%v", err)
 		}
 	}

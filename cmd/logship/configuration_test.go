@@ -146,32 +146,30 @@ func TestDocumentedConfiguration(t *testing.T) {
 }
 
 func TestTarget(t *testing.T) {
-	ok := func(in, address, host string, tls bool) {
+	ok := func(in, scheme, address, host string) {
 		t.Helper()
-		c := Config{}
-		c.Output.URL = in
-		got, err := c.target()
-		if want := (target{address, host, tls}); err != nil || got != want {
-			t.Errorf("%s: %+v, %v; want %+v", in, got, err, want)
+		got, err := parseTarget(in)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+		} else if got.Scheme != scheme || got.Host != address || got.Hostname() != host || got.name() != address {
+			t.Errorf("%s: %s, %s, %s; want %s, %s, %s", in, got.Scheme, got.Host, got.Hostname(), scheme, address, host)
 		}
 	}
 	bad := func(in, reason string) {
 		t.Helper()
-		c := Config{}
-		c.Output.URL = in
-		if got, err := c.target(); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "; want gelf+tcp://host:12201 or gelf+tls://host:12201") {
-			t.Errorf("%s: %+v, %v; want an error with %q and what is right", in, got, err, reason)
+		if got, err := parseTarget(in); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "want gelf+t") {
+			t.Errorf("%s: %v, %v; want an error with %q and what is right", in, got, err, reason)
 		}
 	}
-	ok("gelf+tcp://graylog", "graylog:12201", "graylog", false)
-	ok("gelf+tcp://graylog/", "graylog:12201", "graylog", false)
-	ok("gelf+tcp://graylog:", "graylog:12201", "graylog", false)
-	ok("GELF+TLS://Graylog.example.com:1", "Graylog.example.com:1", "Graylog.example.com", true)
-	ok("gelf+tls://graylog:65535", "graylog:65535", "graylog", true)
-	ok("gelf+tcp://192.0.2.1:12201", "192.0.2.1:12201", "192.0.2.1", false)
-	ok("gelf+tcp://[2001:db8::1]", "[2001:db8::1]:12201", "2001:db8::1", false)
-	ok("gelf+tls://[2001:db8::1]:12202", "[2001:db8::1]:12202", "2001:db8::1", true)
-	ok("gelf+tcp://[fe80::1%25eth0]:12201", "[fe80::1%eth0]:12201", "fe80::1%eth0", false)
+	ok("gelf+tcp://graylog", "gelf+tcp", "graylog:12201", "graylog")
+	ok("gelf+tcp://graylog/", "gelf+tcp", "graylog:12201", "graylog")
+	ok("gelf+tcp://graylog:", "gelf+tcp", "graylog:12201", "graylog")
+	ok("GELF+TLS://Graylog.example.com:1", "gelf+tls", "Graylog.example.com:1", "Graylog.example.com")
+	ok("gelf+tls://graylog:65535", "gelf+tls", "graylog:65535", "graylog")
+	ok("gelf+tcp://192.0.2.1:12201", "gelf+tcp", "192.0.2.1:12201", "192.0.2.1")
+	ok("gelf+tcp://[2001:db8::1]", "gelf+tcp", "[2001:db8::1]:12201", "2001:db8::1")
+	ok("gelf+tls://[2001:db8::1]:12202", "gelf+tls", "[2001:db8::1]:12202", "2001:db8::1")
+	ok("gelf+tcp://[fe80::1%25eth0]:12201", "gelf+tcp", "[fe80::1%eth0]:12201", "fe80::1%eth0")
 	bad("graylog", "no kind of output")
 	bad("//graylog:12201", "no kind of output")
 	bad("graylog:12201", `unknown kind of output "graylog"`)

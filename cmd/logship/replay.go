@@ -188,7 +188,7 @@ func (r *replayer) send(ctx context.Context) error {
 	}
 	s := metrics.Status(time.Now())
 	if err != nil {
-		return fmt.Errorf("replay to %s: %w; messages confirmed: %d", target.address, err, s.Confirmed)
+		return fmt.Errorf("replay to %s: %w; messages confirmed: %d", target, err, s.Confirmed)
 	}
 	text := fmt.Sprintf("messages sent and confirmed: %d, from %s until %s", s.Confirmed, stamp(r.span.Since), stamp(r.span.Until))
 	if gaps > 0 {

@@ -112,7 +112,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info("ship", "version", version, "sources", strings.Join(names(o.Sources), ", "), "target", target.address)
+	r.log.Info("ship", "version", version, "sources", strings.Join(names(o.Sources), ", "), "target", target)
 	return r.supervise(ctx, line, &in, listener)
 }
 

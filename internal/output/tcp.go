@@ -26,34 +26,13 @@ const (
 	defaultCloseTimeout = 30 * time.Second // Graylog rule R18
 )
 
-// EventKind says what an Event reports.
-type EventKind uint8
-
-const (
-	// Confirmed: the receiver has read everything before the cut.
-	Confirmed EventKind = iota
-	// Failed: a connection broke; nothing behind the last confirmed cut is proven.
-	Failed
-	// NextReady: the next connection is open, Cut will work now.
-	NextReady
-	// NextFailed: the next connection could not be opened, or broke before it was
-	// used; the current one still works.
-	NextFailed
-)
-
-// Event is something that happened to a connection while the line did other things.
-type Event struct {
-	Kind EventKind
-	Cut  uint64 // of Confirmed
-	Err  error  // of Failed and NextFailed
-}
-
 // TCPOptions configure a TCP output.
 type TCPOptions struct {
 	// Address is host:port.
 	Address string
-	// TLS, if not nil, is used as it is, with ServerName set.
-	TLS *tls.Config
+	// TLS, if not nil, is asked for the configuration of each connection, with
+	// ServerName set, so that certificates can change.
+	TLS func() (*tls.Config, error)
 	// DialTimeout bounds connecting with its handshake; 0 means 10 seconds.
 	DialTimeout time.Duration
 	// CloseTimeout is how long the receiver may take nothing after our half-close
@@ -131,7 +110,12 @@ func (t *TCP) connect(ctx context.Context) (*conn, error) {
 	lower := &lowerConn{TCPConn: nc.(*net.TCPConn)}
 	c := &conn{Conn: lower, lower: lower}
 	if t.o.TLS != nil {
-		tc := tls.Client(lower, t.o.TLS)
+		conf, err := t.o.TLS()
+		if err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("TLS for %s: %w", t.o.Address, err)
+		}
+		tc := tls.Client(lower, conf)
 		if err := tc.HandshakeContext(ctx); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("TLS handshake with %s: %w", t.o.Address, err)

@@ -551,7 +551,7 @@ func TestAbortAtEveryStage(t *testing.T) {
 				var client output.TCPOptions
 				if secure {
 					keys := newKeys(t)
-					o.TLS, client.TLS = keys.server(), keys.client()
+					o.TLS, client.TLS = keys.server(), always(keys.client())
 				}
 				in, _ := start(t, o)
 				client.Address = in.Addr("tcp")

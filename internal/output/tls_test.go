@@ -55,13 +55,18 @@ func (k keys) client() *tls.Config {
 	return &tls.Config{RootCAs: k.pool, ServerName: "graylog.example", MinVersion: tls.VersionTLS13}
 }
 
+// always returns what makes conf the configuration of every connection.
+func always(conf *tls.Config) func() (*tls.Config, error) {
+	return func() (*tls.Config, error) { return conf, nil }
+}
+
 func TestTLS(t *testing.T) {
 	k := newKeys(t)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		server, client := k.server(), k.client()
 		server.MaxVersion, client.MinVersion = version, version
 		in, log := start(t, gelftest.Options{TLS: server})
-		out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: client})
+		out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: always(client)})
 		for i := range 10 {
 			send(t, out, frames(i*300, (i+1)*300))
 			cut(t, out, uint64(i+1))
@@ -79,7 +84,7 @@ func TestTLSShortConnections(t *testing.T) {
 	k := newKeys(t)
 	in, _ := start(t, gelftest.Options{TLS: k.server()})
 	for range 50 {
-		out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: k.client()})
+		out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: always(k.client())})
 		send(t, out, frames(0, 1))
 		lastCut(t, out, 1)
 		wantConfirmed(t, out, 1)
@@ -93,7 +98,7 @@ func TestTLSClientCertificate(t *testing.T) {
 	server.ClientAuth, server.ClientCAs = tls.RequireAnyClientCert, k.pool
 	in, log := start(t, gelftest.Options{TLS: server})
 
-	without := output.NewTCP(output.TCPOptions{Address: in.Addr("tcp"), TLS: k.client()})
+	without := output.NewTCP(output.TCPOptions{Address: in.Addr("tcp"), TLS: always(k.client())})
 	defer without.Abort()
 	// With TLS 1.3 the client learns it after its side of the handshake.
 	if err := without.Connect(within(t)); err == nil {
@@ -105,7 +110,7 @@ func TestTLSClientCertificate(t *testing.T) {
 
 	client := k.client()
 	client.Certificates = []tls.Certificate{k.cert}
-	out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: client})
+	out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: always(client)})
 	send(t, out, frames(0, 1))
 	lastCut(t, out, 1)
 	wantConfirmed(t, out, 1)
@@ -127,7 +132,7 @@ func TestTLSHandshakeErrors(t *testing.T) {
 			server, client := k.server(), k.client()
 			tt.change(server, client)
 			in, log := start(t, gelftest.Options{TLS: server})
-			out := output.NewTCP(output.TCPOptions{Address: in.Addr("tcp"), TLS: client})
+			out := output.NewTCP(output.TCPOptions{Address: in.Addr("tcp"), TLS: always(client)})
 			defer out.Abort()
 			err := out.Connect(within(t))
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "TLS handshake with "+in.Addr("tcp")) {
@@ -142,7 +147,7 @@ func TestTLSHandshakeErrors(t *testing.T) {
 
 func TestTLSHandshakeTimesOut(t *testing.T) {
 	in, _ := start(t, gelftest.Options{}) // takes the handshake for a frame and waits for its end
-	out := output.NewTCP(output.TCPOptions{Address: in.Addr("tcp"), TLS: newKeys(t).client(), DialTimeout: 50 * time.Millisecond})
+	out := output.NewTCP(output.TCPOptions{Address: in.Addr("tcp"), TLS: always(newKeys(t).client()), DialTimeout: 50 * time.Millisecond})
 	defer out.Abort()
 	in.Stall()
 	if err := out.Connect(within(t)); err == nil {
@@ -157,7 +162,7 @@ func TestTLSFaultsFail(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, log := start(t, gelftest.Options{TLS: k.server()})
-			out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: k.client()})
+			out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: always(k.client())})
 			send(t, out, frames(0, 10))
 			if err := log.WaitFor(within(t), 10); err != nil {
 				t.Fatal(err)
@@ -174,7 +179,7 @@ func TestTLSFaultsFail(t *testing.T) {
 func TestTLSStallLosesNothing(t *testing.T) {
 	k := newKeys(t)
 	in, log := start(t, gelftest.Options{TLS: k.server()})
-	out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: k.client()})
+	out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), TLS: always(k.client())})
 	in.Stall()
 	time.AfterFunc(100*time.Millisecond, in.Resume)
 	const n = 60_000
@@ -207,7 +212,7 @@ func TestTLSEndWithoutCloseNotify(t *testing.T) {
 			defer ln.Close()
 			served := make(chan error, 1)
 			go func() { served <- serveAndCut(ln, k.server(), tt.last) }()
-			out := connect(t, output.TCPOptions{Address: ln.Addr().String(), TLS: k.client()})
+			out := connect(t, output.TCPOptions{Address: ln.Addr().String(), TLS: always(k.client())})
 			send(t, out, frames(0, 1))
 			lastCut(t, out, 1)
 			want(t, out, tt.want)

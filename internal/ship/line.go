@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sidecar/internal/join"
+	"sidecar/internal/output"
 	"sidecar/internal/record"
 )
 
@@ -23,7 +24,7 @@ type Options struct {
 	// spool. Each runs until it has nothing left to do or Run's ctx is done; an error of
 	// one ends the line.
 	Intake []func(ctx context.Context) error
-	Output Output
+	Output output.Output
 	// Join says which entries are put together; the zero value joins pieces only.
 	Join join.Options
 	// Pipeline makes messages of entries.

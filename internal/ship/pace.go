@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"context"
 	"time"
+
+	"sidecar/internal/output"
 )
 
 // Pace returns an output that sends at most rate frames per second, rate being
 // more than 0, and is out in all else. Send waits.
-func Pace(out Output, rate int) Output { return &paced{Output: out, rate: rate} }
+func Pace(out output.Output, rate int) output.Output { return &paced{Output: out, rate: rate} }
 
 type paced struct {
-	Output
+	output.Output
 	rate int
 	due  time.Time // of the next frames
 }

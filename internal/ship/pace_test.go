@@ -7,11 +7,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sidecar/internal/output"
 )
 
 // clocked is an output that notes when how many frames came.
 type clocked struct {
-	Output
+	output.Output
 	start time.Time
 	got   []byte
 	at    []time.Duration // of each frame

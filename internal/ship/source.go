@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"time"
 
-	"sidecar/internal/output"
 	"sidecar/internal/record"
 )
 
@@ -34,14 +33,4 @@ type Source interface {
 	Commit(position json.RawMessage) error
 	// Lag returns how many entries wait, and how old the oldest of them is.
 	Lag(now time.Time) (entries uint64, age time.Duration)
-}
-
-// Output takes frames and confirms them. Its methods are called by the line's
-// goroutine only. See output.TCP for what each promises.
-type Output interface {
-	Connect(ctx context.Context) error
-	Send(ctx context.Context, frames []byte) error
-	Cut(ctx context.Context, id uint64, last bool) (bool, error)
-	Events() <-chan output.Event
-	Abort()
 }
