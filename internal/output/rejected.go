@@ -8,5 +8,7 @@ type Rejected struct {
 	Err   error
 }
 
+// Error says what the receiver said.
 func (r *Rejected) Error() string { return "receiver rejects a message: " + r.Err.Error() }
+// Unwrap returns what the receiver said.
 func (r *Rejected) Unwrap() error { return r.Err }

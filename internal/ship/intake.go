@@ -57,7 +57,11 @@ func (l *Line) fill() bool {
 // take reads entries of one source until the batch is full, and reports whether it
 // is, or there may be more.
 func (l *Line) take(in *intake, now time.Time) bool {
-	for n := 0; n < fillEntries; n++ {
+	entries := fillEntries
+	if l.window > 0 {
+		entries = l.window
+	}
+	for range entries {
 		if in.ended || l.readErr != nil {
 			return false
 		}
@@ -125,7 +129,12 @@ func (l *Line) frames(unit *unitStats) {
 		if l.State != nil {
 			r.Seq = l.seq
 		}
+		start := len(l.unsent)
 		l.unsent = append(gelf.Append(l.unsent, r, &l.Pipeline.GELF), 0)
+		if l.leftOut(l.unsent[start:]) {
+			l.unsent = l.unsent[:start]
+			continue
+		}
 		unit.degraded(r.Degraded)
 	}
 	unit.add(len(l.recs), l.resending)

@@ -9,9 +9,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"sidecar/internal/deadletter"
 	"sidecar/internal/join"
 	"sidecar/internal/output"
 	"sidecar/internal/record"
@@ -41,6 +43,12 @@ type Options struct {
 	Metrics *Metrics
 	// Gaps are told in messages; nil for sources that report none.
 	Gaps *Gaps
+	// DeadLetters is where messages go that the receiver does not take; nil means
+	// that such a message is tried for ever.
+	DeadLetters *deadletter.File
+	// ReplayWindow is how long what is confirmed may still be sent again, for a
+	// receiver that can lose what it confirmed when its machine dies.
+	ReplayWindow time.Duration
 	// StopTimeout bounds how long Run goes on after ctx is done.
 	StopTimeout time.Duration
 	// SaveEvery is the least time between two saves of the state.
@@ -73,6 +81,7 @@ type Line struct {
 	lastUsec    int64         // the latest time of an entry
 	resending   bool          // the last entry was read before
 	committed   State         // confirmed; what Rewind goes back to
+	trail       trail         // confirmed since; what is committed next
 	saved       bool          // committed is on disk
 	savedAt     time.Time     // the last save or attempt
 	saveFailing bool          // the last attempt failed
@@ -88,16 +97,19 @@ type Line struct {
 	unsent      []byte        // the batch
 	entry       record.Entry
 	recs        []record.Record
-	bytes       int64     // sent since the last cut
+	bytes       int64     // sent since the last cut, or on its way
 	first       time.Time // when the first of them was sent
 	readErr     error     // of sources; the line ends when what is before it is confirmed
 	lagAt       time.Time // when the lag was last looked at
+
+	suspicion
 }
 
 // cut is a position in the stream with what lies between it and the one before.
 type cut struct {
 	id     uint64
 	state  State
+	part   bool // the batch is not sent to its end: state is not set
 	counts []unitCount
 	bytes  int64
 	gaps   int // of Gaps
@@ -209,7 +221,7 @@ func (l *Line) outputWorks() {
 	}
 }
 
-// flush sends the batch.
+// flush sends the batch, or what of it is sent at once while a frame is suspected.
 func (l *Line) flush(ctx context.Context) error {
 	if len(l.unsent) == 0 {
 		return nil
@@ -218,14 +230,20 @@ func (l *Line) flush(ctx context.Context) error {
 		l.first = time.Now()
 	}
 	l.Metrics.setPhase(PhaseSending)
-	if err := l.Output.Send(ctx, l.unsent); err != nil {
+	frames, rest := l.head(), 0
+	if l.noticed = l.noticeDue(); l.noticed {
+		frames, rest = l.notice(l.first), len(l.unsent)
+	} else {
+		rest = len(l.unsent) - len(frames)
+	}
+	l.bytes += int64(len(frames))
+	if err := l.Output.Send(ctx, frames); err != nil {
 		return outputFailure{err}
 	}
-	l.bytes += int64(len(l.unsent))
-	l.Metrics.sentBytes.Add(uint64(len(l.unsent)))
-	l.unsent = l.unsent[:0]
+	l.Metrics.sentBytes.Add(uint64(len(frames)))
+	l.unsent = append(l.unsent[:0], l.unsent[len(l.unsent)-rest:]...)
 	if cap(l.unsent) > 4*batchBytes {
-		l.unsent = nil // one huge message should not cost its memory for ever
+		l.unsent = slices.Clip(slices.Clone(l.unsent)) // one huge message should not cost its memory for ever
 	}
 	return nil
 }
@@ -237,9 +255,12 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 		return nil
 	}
 	now := time.Now()
-	due := last || l.bytes >= l.cutBytes || now.Sub(l.first) >= l.cutAge
+	due := last || l.bytes >= l.cutBytes || !now.Before(l.cutAt())
 	if l.pending != nil || !due || (!last && now.Before(l.cutAfter)) {
 		return nil
+	}
+	if len(l.unsent) > 0 {
+		return l.cut(ctx, cut{part: true}, false)
 	}
 	state, err := l.position()
 	if err != nil {
@@ -248,8 +269,21 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 	if l.bytes == 0 {
 		// Nothing is on its way, but entries may have been left out.
 		l.first = now
-		return l.commit(state)
+		return l.passed(state, now)
 	}
+	return l.cut(ctx, cut{state: state}, last)
+}
+
+// cutAt returns when a cut is due for its age.
+func (l *Line) cutAt() time.Time {
+	if l.windowSent() {
+		return l.first
+	}
+	return l.first.Add(l.cutAge)
+}
+
+// cut asks for the confirmation of what was sent, which completes c.
+func (l *Line) cut(ctx context.Context, c cut, last bool) error {
 	l.cutID++
 	done, err := l.Output.Cut(ctx, l.cutID, last)
 	if err != nil {
@@ -259,8 +293,11 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 	if !done {
 		return nil // NextReady comes; the cut is made then, with what was sent by then
 	}
-	l.pending = &cut{id: l.cutID, state: state, counts: l.Metrics.cut(), bytes: l.bytes, gaps: l.Gaps.sentCount()}
-	l.bytes = 0
+	c.id, c.bytes = l.cutID, l.bytes
+	if !c.part {
+		c.counts, c.gaps = l.Metrics.cut(), l.Gaps.sentCount()
+	}
+	l.pending, l.bytes = &c, 0
 	return nil
 }
 

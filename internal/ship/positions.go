@@ -80,6 +80,7 @@ func (l *Line) restoreLimits(s *State) {
 // rewind goes back to the last confirmed position.
 func (l *Line) rewind() error {
 	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
+	l.trail = l.trail[:0]
 	l.seq, l.read = l.committed.Seq, l.committed.read
 	l.restoreLimits(&l.committed)
 	l.Metrics.rewind()
@@ -101,10 +102,63 @@ func (l *Line) confirmed(id uint64) error {
 		return nil // of a connection before a rewind
 	}
 	l.pending = nil
-	l.Metrics.confirm(c.counts, c.bytes, time.Now())
-	l.Gaps.confirm(c.gaps)
 	l.outputWorks()
-	return l.commit(c.state)
+	l.survived(!c.part)
+	now := time.Now()
+	l.Metrics.confirm(c.counts, c.bytes, now)
+	if c.part {
+		return nil
+	}
+	l.Gaps.confirm(c.gaps)
+	return l.passed(c.state, now)
+}
+
+// passed takes a position up to which everything is confirmed, at the time now.
+func (l *Line) passed(state State, now time.Time) error {
+	if l.ReplayWindow == 0 {
+		return l.commit(state)
+	}
+	l.trail.add(state, now, l.ReplayWindow)
+	return l.release(now)
+}
+
+// release commits what was confirmed longer than ReplayWindow ago.
+func (l *Line) release(now time.Time) error {
+	if state, ok := l.trail.take(now.Add(-l.ReplayWindow)); ok {
+		return l.commit(state)
+	}
+	return nil
+}
+
+// trail is the positions that are confirmed and not committed yet, oldest first.
+type trail []waypoint
+
+type waypoint struct {
+	at    time.Time
+	state State
+}
+
+// trailSteps bounds a trail, at the price of committing up to one such part of the
+// window later.
+const trailSteps = 64
+
+// add appends a position that was confirmed at the time now.
+func (t *trail) add(state State, now time.Time, window time.Duration) {
+	if n := len(*t); n > 1 && now.Sub((*t)[n-2].at) < window/trailSteps {
+		(*t)[n-1] = waypoint{now, state}
+		return
+	}
+	*t = append(*t, waypoint{now, state})
+}
+
+// take removes the positions up to the latest that was confirmed at the time until
+// or before, and returns that.
+func (t *trail) take(until time.Time) (state State, ok bool) {
+	for len(*t) > 0 && !(*t)[0].at.After(until) {
+		state, ok = (*t)[0].state, true
+		*t = (*t)[1:]
+	}
+	return state, ok
 }
 
 // commit makes state what Rewind goes back to, and what is saved next.

@@ -51,12 +51,16 @@ func (l *Line) sessions(ctx, work context.Context, group *group) error {
 			return l.unfinished()
 		}
 		l.outputFailed(err)
+		quarantined := l.died(err)
 		l.Output.Abort()
 		if err := l.rewind(); err != nil {
 			return err
 		}
 		if l.State == nil && l.nothingToSend() {
 			return l.readErr // an input that ended empty, or cannot be read, needs no receiver
+		}
+		if quarantined && ctx.Err() == nil {
+			continue // that was it
 		}
 		if err := l.pause(ctx, work, group.failed); err != nil {
 			return err
@@ -159,8 +163,8 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 		// While a cut waits for its confirmation nothing is sent: the receiver reads
 		// its connections side by side, and could take the first frames of the next
 		// one before the last of this one.
-		if l.pending == nil {
-			if !ending || l.State == nil {
+		if l.pending == nil && !l.windowSent() {
+			if (l.window == 0 || len(l.unsent) == 0) && (!ending || l.State == nil) {
 				more = l.fill()
 			}
 			now, end := time.Now(), !more && l.ends(ending)
@@ -172,11 +176,14 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 				return l.stopped(work, err)
 			}
 		}
-		last := l.ends(ending)
+		last := len(l.unsent) == 0 && l.ends(ending)
 		if err := l.cutIfDue(work, last); err != nil {
 			return l.stopped(work, err)
 		}
 		now := time.Now()
+		if err := l.release(now); err != nil {
+			return err
+		}
 		l.save(now, false)
 		if more && now.Sub(l.lagAt) >= time.Second {
 			l.updateLag(now)
@@ -279,7 +286,10 @@ func (l *Line) idle(now time.Time, ending bool) time.Duration {
 		}
 	}
 	if l.bytes > 0 && l.pending == nil && !l.cutDue {
-		d = min(d, max(l.first.Add(l.cutAge).Sub(now), l.cutAfter.Sub(now)))
+		d = min(d, max(l.cutAt().Sub(now), l.cutAfter.Sub(now)))
+	}
+	if len(l.trail) > 0 {
+		d = min(d, l.trail[0].at.Add(l.ReplayWindow).Sub(now))
 	}
 	if !l.saved {
 		d = min(d, l.savedAt.Add(l.SaveEvery).Sub(now))

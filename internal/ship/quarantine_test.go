@@ -1,0 +1,261 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"sidecar/internal/deadletter"
+	"sidecar/internal/gelf/gelftest"
+	"sidecar/internal/output"
+)
+
+// letters makes a file the line's dead letters and returns it.
+func (b *bench) letters() *deadletter.File {
+	b.options.DeadLetters = &deadletter.File{Path: filepath.Join(b.t.TempDir(), "dlq.jsonl"), MaxBytes: 1 << 20}
+	return b.options.DeadLetters
+}
+
+// wantLetters checks that the dead letters are those with these numbers.
+func wantLetters(t *testing.T, f *deadletter.File, want ...int) {
+	t.Helper()
+	var got []string
+	bad, err := f.Read(func(l deadletter.Letter) error { got = append(got, l.EventID); return nil })
+	if err != nil || bad != 0 {
+		t.Fatal(bad, err)
+	}
+	var ids []string
+	for _, i := range want {
+		ids = append(ids, fmt.Sprint("id-", i))
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("dead letters %v, want %v", got, ids)
+	}
+}
+
+// numbers returns the numbers of the messages that came, each once, in the order in
+// which they came first, and the reasons of the notices among them.
+func numbers(log *gelftest.Log) (numbers []int, notices map[string]int) {
+	notices = map[string]int{}
+	seen := map[int]bool{}
+	for _, m := range log.Messages() {
+		i, err := strconv.Atoi(m.Values[0])
+		if err != nil {
+			notices[m.Values[0]]++
+		} else if !seen[i] {
+			seen[i] = true
+			numbers = append(numbers, i)
+		}
+	}
+	return numbers, notices
+}
+
+// resetsAt makes a receiver that resets every connection on which one of these
+// messages comes, as Graylog does with a frame that it cannot take.
+func (b *bench) resetsAt(bad ...int) {
+	b.t.Helper()
+	b.in.Close()
+	var in *gelftest.Input
+	ready := make(chan struct{})
+	in = gelftest.Start(b.t, gelftest.Options{TCP: "127.0.0.1:0", Sink: func(m gelftest.Message) {
+		<-ready
+		if i, err := strconv.Atoi(m.Verdict().Message); err == nil && slices.Contains(bad, i) {
+			in.Reset()
+			return
+		}
+		b.got.Add(m)
+	}})
+	b.in = in
+	close(ready)
+}
+
+// One frame that ends every connection does not hold up the others.
+func TestFrameThatEndsConnectionsIsQuarantined(t *testing.T) {
+	const n = 3000
+	for name, bad := range map[string][]int{"one": {777}, "first": {0}, "last": {n - 1}, "neighbours": {41, 42}, "several": {5, 1500, 2999}} {
+		t.Run(name, func(t *testing.T) {
+			source := newMemory(n)
+			source.ends = true
+			b := newBench(t, source)
+			b.state(t.TempDir())
+			b.resetsAt(bad...)
+			letters := b.letters()
+			b.start()
+			b.mustEnd()
+			got, notices := numbers(b.got)
+			var want []int
+			for i := range n {
+				if !slices.Contains(bad, i) {
+					want = append(want, i)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%d messages, want %d, in order", len(got), len(want))
+			}
+			wantLetters(t, letters, bad...)
+			if k := notices["message that the receiver does not take, kept as a dead letter: 1 entry"]; k < 1 {
+				t.Errorf("notices %v", notices)
+			}
+			if source.committed != n {
+				t.Errorf("committed %d of %d", source.committed, n)
+			}
+		})
+	}
+}
+
+// A receiver that ends every connection for a while says nothing about the messages.
+func TestReceiverThatIsNotWellQuarantinesNothing(t *testing.T) {
+	const n = 500
+	source := newMemory(n)
+	source.ends = true
+	b := newBench(t, source)
+	b.state(t.TempDir())
+	b.in.Close()
+	var in *gelftest.Input
+	ready := make(chan struct{})
+	left := 60
+	in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: func(m gelftest.Message) {
+		<-ready
+		if left > 0 {
+			left--
+			in.Reset()
+			return
+		}
+		b.got.Add(m)
+	}})
+	b.in = in
+	close(ready)
+	letters := b.letters()
+	b.start()
+	b.mustEnd()
+	if got, notices := numbers(b.got); len(got) != n || !slices.IsSorted(got) {
+		t.Errorf("%d messages of %d, notices %v", len(got), n, notices)
+	}
+	wantLetters(t, letters)
+}
+
+// Without room for dead letters the message holds up the others, until there is.
+func TestDeadLetterThatCannotBeKept(t *testing.T) {
+	const n = 20
+	source := newMemory(n)
+	source.ends = true
+	b := newBench(t, source)
+	b.state(t.TempDir())
+	b.resetsAt(7)
+	dir := filepath.Join(t.TempDir(), "missing")
+	b.options.DeadLetters = &deadletter.File{Path: filepath.Join(dir, "dlq.jsonl"), MaxBytes: 1 << 20}
+	b.start()
+	until(t, "say that it cannot be kept", func() bool { return b.logs.count("cannot be kept as a dead letter") > 0 })
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.mustEnd()
+	if got, _ := numbers(b.got); len(got) != n-1 || slices.Contains(got, 7) {
+		t.Errorf("got %v", got)
+	}
+	wantLetters(t, b.options.DeadLetters, 7)
+}
+
+// rejecting is an output that says which message it does not take.
+type rejecting struct {
+	*output.TCP
+	bad string
+}
+
+func (r *rejecting) Send(ctx context.Context, frames []byte) error {
+	for rest := frames; len(rest) > 0; {
+		_, end := head(rest, 1)
+		if identity(rest[:end]) == r.bad {
+			return fmt.Errorf("send: %w", &output.Rejected{Frame: slices.Clone(rest[:end-1]), Err: errors.New("413")})
+		}
+		rest = rest[end:]
+	}
+	return r.TCP.Send(ctx, frames)
+}
+
+// A rejected message is known at once.
+func TestRejectedMessageIsADeadLetter(t *testing.T) {
+	const n = 1000
+	source := newMemory(n)
+	source.ends = true
+	b := newBench(t, source)
+	b.state(t.TempDir())
+	letters := b.letters()
+	b.change = func(l *Line) {
+		l.Output = &rejecting{l.Output.(*output.TCP), "id-300"}
+		l.backoff = backoff{base: time.Hour, cap: time.Hour} // there is nothing to wait for
+	}
+	b.start()
+	b.mustEnd()
+	if got, _ := numbers(b.got); len(got) != n-1 || slices.Contains(got, 300) {
+		t.Errorf("%d messages", len(got))
+	}
+	wantLetters(t, letters, 300)
+}
+
+func TestIdentity(t *testing.T) {
+	for frame, want := range map[string]string{
+		`{"short_message":",\"_event_id\":\"x\"","_event_id":"id-1","_seq":3}` + "\x00": "id-1",
+		`{"short_message":"m"}` + "\x00":                                                `{"short_message":"m"}`,
+		`{"short_message":"m"}`:                                                         `{"short_message":"m"}`,
+	} {
+		if got := identity([]byte(frame)); got != want {
+			t.Errorf("%q: got %q, want %q", frame, got, want)
+		}
+	}
+}
+
+// What is confirmed stays in reach until the window is over.
+func TestReplayWindow(t *testing.T) {
+	const n = 2000
+	source := newMemory(n)
+	b := newBench(t, source)
+	b.state(t.TempDir())
+	b.options.ReplayWindow = time.Hour
+	b.change = func(l *Line) { l.cutAge = time.Millisecond }
+	line := b.start()
+	until(t, "confirm all", func() bool { return line.Metrics.Status(time.Now()).Confirmed == n })
+	if source.committed != 0 {
+		t.Fatalf("committed %d", source.committed)
+	}
+	b.in.Reset() // the receiver's machine dies, and forgets
+	b.waitFor(2 * n)
+	source.end()
+	b.mustEnd()
+	if again := check(t, b.got, n, true); again != n {
+		t.Errorf("%d came again", again)
+	}
+	if source.committed != 0 {
+		t.Errorf("committed %d", source.committed)
+	}
+}
+
+func TestTrail(t *testing.T) {
+	var tr trail
+	t0 := time.Unix(1000, 0)
+	const window = 64 * time.Second
+	for i := range 10_000 {
+		now := t0.Add(time.Duration(i) * 100 * time.Millisecond)
+		tr.add(State{Seq: uint64(i)}, now, window)
+		state, ok := tr.take(now.Add(-window))
+		if len(tr) > 2*trailSteps {
+			t.Fatalf("%d positions", len(tr))
+		}
+		age := time.Duration(i)*100*time.Millisecond - time.Duration(state.Seq)*100*time.Millisecond
+		if ok && (age < window || age > window+3*time.Second) {
+			t.Fatalf("%v old", age)
+		}
+		if !ok && i%20 == 0 && i > 700 && len(tr) < 10 {
+			t.Fatal("nothing is passed")
+		}
+	}
+	if state, ok := tr.take(t0.Add(time.Hour)); !ok || state.Seq != 9999 || len(tr) != 0 {
+		t.Errorf("%v %v %d", state.Seq, ok, len(tr))
+	}
+}
