@@ -82,7 +82,10 @@ type outputFailure struct{ error }
 
 func (e outputFailure) Unwrap() error { return e.error }
 
-func isOutputFailure(err error) bool { return errors.As(err, new(outputFailure)) }
+// isOutputFailure reports whether err is one, and not the end of the receiver.
+func isOutputFailure(err error) bool {
+	return errors.As(err, new(outputFailure)) && !errors.Is(err, output.ErrGone)
+}
 
 func (l *Line) connect(ctx context.Context) error {
 	l.Metrics.setPhase(PhaseConnecting)
