@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -27,9 +25,10 @@ func (c *Config) checkGELF(e *settings.Effective) (errs []error) {
 		bad := func(key, format string, args ...any) {
 			errs = append(errs, e.Errorf(fmt.Sprintf("input.gelf[%d].%s", i, key), format, args...))
 		}
-		scheme, address, _ := strings.Cut(in.Listen, "://")
-		if !strings.Contains(" udp tcp http ", " "+scheme+" ") || address == "" || !isListenAddress(address) {
-			bad("listen", `%q is not where to listen: want "udp://127.0.0.1:12201", "tcp://127.0.0.1:12201" or "http://127.0.0.1:12202"`, in.Listen)
+		if err := gelfin.CheckListen(in.Listen); in.Listen == "" {
+			bad("listen", `say where: "udp://127.0.0.1:12201", "tcp://…", "http://…", "systemd:NAME" or "http+systemd:NAME"`)
+		} else if err != nil {
+			bad("listen", "%v", err)
 		}
 		if in.MaxMessage < 0 || in.MaxMessage > spool.MaxMessageBytes {
 			bad("max_message", "want at most 1MiB")
@@ -44,13 +43,13 @@ func newDiscarded() *prometheus.CounterVec {
 }
 
 // gelfInputs opens the listeners. They store in in.spool.
-func (r *runner) gelfInputs(ctx context.Context, in *inputs, gaps *ship.Gaps) error {
+func (r *runner) gelfInputs(in *inputs, gaps *ship.Gaps) error {
 	if len(r.Input.GELF) == 0 {
 		return nil
 	}
 	in.discarded = newDiscarded()
 	for i, input := range r.Input.GELF {
-		l, err := gelfin.Listen(ctx, gelfin.Options{Listen: input.Listen, Sink: in.spool, Log: r.log,
+		l, err := gelfin.Listen(gelfin.Options{Listen: input.Listen, Inherited: in.inherited, Sink: in.spool, Log: r.log,
 			MaxMessageBytes: int(input.MaxMessage), MaxConnections: input.MaxConnections,
 			OnDiscard: func(reason string, messages uint64) {
 				in.discarded.WithLabelValues(reason).Add(float64(messages))
@@ -61,7 +60,7 @@ func (r *runner) gelfInputs(ctx context.Context, in *inputs, gaps *ship.Gaps) er
 		if err != nil {
 			return withCode(exitTemporary, fmt.Errorf("input.gelf[%d]: %w", i, err))
 		}
-		r.log.Info("listen", "input", "gelf", "listen", input.Listen, "addr", l.Addr())
+		r.log.Info("listen", "input", "gelf", "listen", input.Listen, "addr", l.Addrs())
 		in.closers = append(in.closers, l.Close)
 		in.intake = append(in.intake, l.Run)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"sidecar/internal/filetail"
 	"sidecar/internal/ship"
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 	"sidecar/internal/stdin"
 	"sidecar/internal/syslog"
@@ -30,6 +31,7 @@ type inputs struct {
 	syslog  []*syslog.Listener
 
 	discarded *prometheus.CounterVec // of GELF; nil without
+	inherited *socket.Inherited      // what no input has taken yet
 	state     *ship.StateDir
 	closers   []func() error // to be called last to first
 }
@@ -50,7 +52,7 @@ func (c *Config) spooled() bool {
 
 // inputs opens everything that is to be read. The caller closes it, also after an
 // error.
-func (r *runner) inputs(ctx context.Context, gaps *ship.Gaps) (in inputs, err error) {
+func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
 	if r.direct() {
 		in.sources = []ship.Source{r.stdin(gaps)}
 		return in, nil
@@ -78,16 +80,19 @@ func (r *runner) inputs(ctx context.Context, gaps *ship.Gaps) (in inputs, err er
 		return in, explainState(err)
 	}
 	in.closers = append(in.closers, in.state.Close)
+	in.inherited = socket.Inherit()
 	if r.spooled() {
-		if err = r.spoolInputs(ctx, &in, gaps); err != nil {
+		if err = r.spoolInputs(&in, gaps); err != nil {
 			return in, err
 		}
 	}
-	return in, r.syslogInputs(&in, gaps)
+	// Sockets that an earlier configuration has left with systemd are closed, so that no
+	// sender fills them in vain.
+	return in, in.inherited.Close()
 }
 
 // spoolInputs opens the spool and the inputs that need it.
-func (r *runner) spoolInputs(ctx context.Context, in *inputs, gaps *ship.Gaps) error {
+func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
 	s, err := r.openSpool()
 	if err != nil {
 		return err
@@ -100,7 +105,10 @@ func (r *runner) spoolInputs(ctx context.Context, in *inputs, gaps *ship.Gaps) e
 		job := len(in.sources) == 1 && len(r.Input.Syslog)+len(r.Input.GELF) == 0 // ends with its input
 		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
 	}
-	return r.gelfInputs(ctx, in, gaps)
+	if err := r.syslogInputs(in, gaps); err != nil {
+		return err
+	}
+	return r.gelfInputs(in, gaps)
 }
 
 // fileOptions returns what the configuration says of files.

@@ -98,7 +98,7 @@ func (r *runner) run(ctx context.Context) error {
 		Join:        join.Options{MultiLine: r.Parse.Multiline, Prefixes: r.Parse.Prefixes},
 		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync)}
 	o.Gaps = ship.NewGaps(o.Metrics)
-	in, err := r.inputs(ctx, o.Gaps)
+	in, err := r.inputs(o.Gaps)
 	defer in.close()
 	if err != nil {
 		return err

@@ -88,16 +88,14 @@ func (c *Config) checkSyslog(e *settings.Effective) (errs []error) {
 	return errs
 }
 
-// syslogInputs opens the listeners. They store in in.spool. Sockets that an earlier
-// configuration has left with systemd are closed, so that no sender fills them in vain.
+// syslogInputs opens the listeners. They store in in.spool.
 func (r *runner) syslogInputs(in *inputs, gaps *ship.Gaps) error {
-	inherited := syslog.Inherit()
 	for i := range r.Input.Syslog {
 		o, err := r.syslogOptions(r.effective, i)
 		if err != nil {
 			return err
 		}
-		o.Inherited, o.Log = inherited, r.log
+		o.Inherited, o.Log = in.inherited, r.log
 		o.Sink = zoned{in.spool, zoneTag(r.Input.Syslog[i].Timezone)}
 		o.OnDiscard = func(d syslog.Discard) {
 			gaps.Add(ship.Gap{Reason: "syslog_" + d.Reason, Text: "syslog datagrams came faster than they could be stored", Entries: d.Messages, Unit: d.Sender})
@@ -111,7 +109,7 @@ func (r *runner) syslogInputs(in *inputs, gaps *ship.Gaps) error {
 		in.closers = append(in.closers, l.Close)
 		in.intake = append(in.intake, l.Run)
 	}
-	return inherited.Close()
+	return nil
 }
 
 // zoned is a spool that notes with every message the zone of its listener.

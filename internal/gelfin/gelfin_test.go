@@ -33,11 +33,16 @@ type memory struct {
 	list     []spool.Message
 	discards map[string]uint64
 	hold     chan struct{} // Append waits until it is closed
+	held     int           // calls that did
 	fail     error
 }
 
 func (s *memory) Append(ctx context.Context, msgs []spool.Message) error {
 	if s.hold != nil {
+		s.mu.Lock()
+		s.held++
+		s.mu.Unlock()
+		s.changed.Broadcast()
 		select {
 		case <-s.hold:
 		case <-ctx.Done():
@@ -110,14 +115,14 @@ func run(t *testing.T, scheme string, o Options) *running {
 	}
 	s.changed.L = &s.mu
 	o.Listen, o.Sink, o.OnDiscard, o.Log = scheme+"://127.0.0.1:0", s, s.discard, slog.New(slog.DiscardHandler)
-	l, err := Listen(t.Context(), o)
+	l, err := Listen(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
-	r := &running{memory: s, Listener: l, address: l.Addr().String()}
+	r := &running{memory: s, Listener: l, address: l.Addrs()[0].String()}
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		select {
@@ -478,7 +483,7 @@ func TestAConnectionThatIsSilentIsClosed(t *testing.T) {
 
 func TestListenRefuses(t *testing.T) {
 	for _, address := range []string{"", "127.0.0.1:1", "tcp://127.0.0.1", "tls://127.0.0.1:1", "http://127.0.0.1:0/gelf", "tcp://256.0.0.1:0"} {
-		if l, err := Listen(t.Context(), Options{Listen: address}); err == nil {
+		if l, err := Listen(Options{Listen: address}); err == nil {
 			l.Close()
 			t.Errorf("%q is taken", address)
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 // runHTTP serves requests until ctx is done, and then those that have begun.
-func (l *Listener) runHTTP(ctx, storing context.Context) {
+func (l *Listener) runHTTP(ctx, storing context.Context, ln net.Listener) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /gelf", l.post)
 	server := &http.Server{
@@ -35,7 +35,7 @@ func (l *Listener) runHTTP(ctx, storing context.Context) {
 			server.Close()
 		}
 	})
-	err := server.Serve(limited{l.stream, l})
+	err := server.Serve(limited{ln, l})
 	if !stop() {
 		<-ended
 	} else if !errors.Is(err, net.ErrClosed) {
@@ -78,14 +78,19 @@ func (c *counted) Close() error {
 
 // post answers a request as Graylog does: 202, or 413 for what is too long; but 202 comes
 // after the documents are stored, 400 for what cannot be decompressed, and 503 when they
-// cannot be stored, so that the sender tries again.
+// cannot be stored, so that the sender tries again; 408 for what did not arrive.
 func (l *Listener) post(w http.ResponseWriter, r *http.Request) {
-	body, err := l.body(w, r)
+	arriving := &arrival{Reader: r.Body}
+	body, err := l.body(w, r.Header.Get("Content-Encoding"), arriving)
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong), errors.Is(err, errTooLong):
 		l.o.OnDiscard(ReasonTooLong, 1)
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	case arriving.failed:
+		l.o.OnDiscard(ReasonIncomplete, 1)
+		w.WriteHeader(http.StatusRequestTimeout)
 		return
 	case err != nil:
 		l.o.OnDiscard(ReasonCompression, 1)
@@ -107,14 +112,27 @@ func (l *Listener) post(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
+// arrival is a body that tells its own failures from those of decompression.
+type arrival struct {
+	io.Reader
+	failed bool
+}
+
+// Read implements io.Reader.
+func (a *arrival) Read(p []byte) (int, error) {
+	n, err := a.Reader.Read(p)
+	a.failed = a.failed || err != nil && !errors.Is(err, io.EOF)
+	return n, err
+}
+
 // body returns the body, decompressed as its Content-Encoding or its first bytes say.
-func (l *Listener) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (l *Listener) body(w http.ResponseWriter, encoding string, arriving io.Reader) ([]byte, error) {
 	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(l.o.SlowTimeout)); err != nil {
 		return nil, err
 	}
-	var stream io.Reader = http.MaxBytesReader(w, r.Body, int64(l.o.MaxMessageBytes))
+	var stream io.Reader = http.MaxBytesReader(w, io.NopCloser(arriving), int64(l.o.MaxMessageBytes))
 	var err error
-	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	switch encoding {
 	case "", "identity":
 	case "gzip":
 		stream, err = gzip.NewReader(stream)

@@ -10,16 +10,16 @@ import (
 	"sync"
 	"time"
 
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
-// Listener is a socket that takes GELF.
+// Listener takes GELF in on the sockets of one Options.Listen.
 type Listener struct {
-	o      Options
-	packet *net.UDPConn // of udp, else nil
-	stream net.Listener // of tcp and http, else nil
-	http   bool
-	slots  chan struct{} // one value for each open connection: MaxConnections
+	o       Options
+	sockets []*socket.Socket
+	http    bool
+	slots   chan struct{} // one value for each open connection: MaxConnections
 
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{} // guarded by mu
@@ -28,48 +28,60 @@ type Listener struct {
 	cancel  context.CancelFunc    // guarded by mu: ends Run; nil before
 }
 
-// Listen binds the socket. Nothing is taken before Run.
-func Listen(ctx context.Context, o Options) (*Listener, error) {
-	o, u, err := o.withDefaults()
+// Listen opens the sockets, or takes over inherited ones. The kernel holds what senders
+// send until Run.
+func Listen(o Options) (*Listener, error) {
+	a, http, err := parseAddress(o.Listen)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{o: o, http: u.Scheme == "http", slots: make(chan struct{}, o.MaxConnections), conns: make(map[net.Conn]struct{})}
-	var lc net.ListenConfig
-	if u.Scheme == "udp" {
-		var p net.PacketConn
-		if p, err = lc.ListenPacket(ctx, "udp", u.Host); err == nil {
-			l.packet = p.(*net.UDPConn)
-			err = prepare(l.packet, o.ReceiveBufferBytes)
-		}
-	} else {
-		l.stream, err = lc.Listen(ctx, "tcp", u.Host)
+	o = o.withDefaults()
+	l := &Listener{o: o, http: http, slots: make(chan struct{}, o.MaxConnections), conns: make(map[net.Conn]struct{})}
+	if l.sockets, err = o.Inherited.Open(a, 0); err != nil {
+		return nil, fmt.Errorf("listen %s: %w", o.Listen, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listen for gelf: %w", err)
+	for _, s := range l.sockets {
+		if err = l.prepare(s); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen %s: %w", o.Listen, err), l.Close())
+		}
 	}
 	return l, nil
 }
 
-// Addr returns the address with the real port.
-func (l *Listener) Addr() net.Addr {
-	if l.packet != nil {
-		return l.packet.LocalAddr()
+// prepare refuses a socket, of a socket unit, that GELF has no transport for, and sets up
+// the others.
+func (l *Listener) prepare(s *socket.Socket) error {
+	if a := s.Addr(); a.Network() != "tcp" && (a.Network() != "udp" || l.http) {
+		return fmt.Errorf("take %v: a socket of %s is of no use here", a, a.Network())
 	}
-	return l.stream.Addr()
+	if s.Datagram == nil {
+		return nil
+	}
+	return prepare(s, l.o.ReceiveBufferBytes)
 }
 
-// Close closes the socket of a Listener that is not run.
-func (l *Listener) Close() error {
-	if l.packet != nil {
-		return l.packet.Close()
+// Addrs returns the addresses of the sockets, with the ports that the kernel chose.
+func (l *Listener) Addrs() []net.Addr {
+	var all []net.Addr
+	for _, s := range l.sockets {
+		all = append(all, s.Addr())
 	}
-	return l.stream.Close()
+	return all
+}
+
+// Close closes the sockets of a Listener that is not run.
+func (l *Listener) Close() error {
+	var errs []error
+	for _, s := range l.sockets {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Run takes documents until ctx is done or the Sink fails, and returns the Sink's error
 // after everything that it started has ended. What was received by then is stored, for at
-// most StopTimeout; then the connections are closed.
+// most StopTimeout; then the connections are closed. Copies of the sockets that systemd has
+// stay open, so senders connect and send as ever, and the next process has it.
 func (l *Listener) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -80,22 +92,32 @@ func (l *Listener) Run(ctx context.Context) error {
 	defer stop()
 	closed := make(chan struct{})
 	stopClosing := context.AfterFunc(ctx, func() { l.shut(); close(closed) })
-	switch {
-	case l.packet != nil:
-		l.runUDP(storing)
-	case l.http:
-		l.runHTTP(ctx, storing)
-	default:
-		l.runTCP(storing)
+	var all sync.WaitGroup
+	for _, s := range l.sockets {
+		if err := s.Keep(); err != nil {
+			l.o.Log.Warn("cannot leave a socket with systemd: a restart refuses its senders for a moment", "source", l.o.Listen, "err", err)
+		}
+		all.Go(func() {
+			switch {
+			case s.Datagram != nil:
+				l.runUDP(storing, s)
+			case l.http:
+				l.runHTTP(ctx, storing, s.Listener)
+			default:
+				l.runTCP(storing, s.Listener)
+			}
+		})
 	}
+	all.Wait()
 	if stopClosing() {
 		l.shut()
 	} else {
 		<-closed
 	}
+	err := l.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.failure
+	return errors.Join(l.failure, err)
 }
 
 // withGrace returns a context that is done a time after ctx is.
@@ -113,15 +135,33 @@ func withGrace(ctx context.Context, grace time.Duration) (context.Context, conte
 	return work, func() { stop(); cancel() }
 }
 
-// shut ends the reading of all sockets; what is being stored goes on.
+// shut ends the taking of connections, and of what has not been sent yet on those that are
+// open: the kernel hands out what it holds, and then the end of the stream. Requests that
+// have begun go on.
 func (l *Listener) shut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
-	l.Close()
-	for c := range l.conns {
-		c.SetReadDeadline(time.Unix(1, 0))
+	for _, s := range l.sockets {
+		if s.Datagram != nil {
+			s.Datagram.SetReadDeadline(time.Unix(1, 0)) // wakes receive, which reads what the kernel holds
+		} else {
+			s.Listener.Close()
+		}
 	}
+	if l.http {
+		return
+	}
+	for c := range l.conns {
+		l.end(c)
+	}
+}
+
+// end reads a connection of TCP to where its sender is, for a part of StopTimeout: there may
+// be one that never rests.
+func (l *Listener) end(c net.Conn) {
+	c.(*net.TCPConn).CloseRead()
+	c.SetReadDeadline(time.Now().Add(l.o.StopTimeout / 2))
 }
 
 // fail notes an error of the Sink and ends Run.
@@ -162,16 +202,20 @@ func address(a net.Addr) []byte {
 	return p.Addr().Unmap().AppendTo(nil)
 }
 
-// enter registers a connection; false if there are too many, or Run is ending.
+// enter registers a connection; false if there are too many. While Run is ending it takes of
+// TCP what has come, and no requests of HTTP any more.
 func (l *Listener) enter(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closing {
+	if l.closing && l.http {
 		return false
 	}
 	select {
 	case l.slots <- struct{}{}:
 		l.conns[c] = struct{}{}
+		if l.closing {
+			l.end(c)
+		}
 		return true
 	default:
 		l.o.OnDiscard(ReasonConnections, 1)

@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"strings"
 	"time"
 
 	"sidecar/internal/record"
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
@@ -25,9 +26,12 @@ type Sink interface {
 
 // Options say where and how to listen. Of the limits 0 means the default.
 type Options struct {
-	// Listen is udp://HOST:PORT, tcp://HOST:PORT or http://HOST:PORT; of the last one
-	// the path is /gelf.
+	// Listen is udp://HOST:PORT, tcp://HOST:PORT or http://HOST:PORT, or systemd:NAME or
+	// http+systemd:NAME for the sockets of a socket unit with FileDescriptorName=NAME
+	// (systemd.socket(5)): UDP and TCP, or all HTTP. The path of HTTP is /gelf.
 	Listen string
+	// Inherited are the sockets that systemd passed, or nil.
+	Inherited *socket.Inherited
 	// Sink takes the messages.
 	Sink Sink
 	// OnDiscard, if set, is told how many messages were discarded and why: one of the
@@ -77,7 +81,7 @@ const (
 	ReasonConnections = "connections"
 )
 
-func (o Options) withDefaults() (Options, *url.URL, error) {
+func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		v       *int
 		byGuess int
@@ -105,11 +109,31 @@ func (o Options) withDefaults() (Options, *url.URL, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	u, err := url.Parse(o.Listen)
-	if err != nil || u.Host == "" || u.Port() == "" || u.Path != "" || u.Scheme != "udp" && u.Scheme != "tcp" && u.Scheme != "http" {
-		return o, nil, fmt.Errorf("listen for gelf: %q is none of udp://HOST:PORT, tcp://HOST:PORT, http://HOST:PORT", o.Listen)
+	return o
+}
+
+// CheckListen returns what is wrong with an Options.Listen, without opening it.
+func CheckListen(s string) error {
+	_, _, err := parseAddress(s)
+	return err
+}
+
+// parseAddress returns where to listen, and whether for HTTP.
+func parseAddress(s string) (a socket.Address, http bool, err error) {
+	network, name, _ := strings.Cut(s, ":")
+	switch network {
+	case "udp", "tcp", "systemd":
+	case "http":
+		network, http = "tcp", true
+	case "http+systemd":
+		network, http = "systemd", true
+	default:
+		return a, false, fmt.Errorf("listen %q: want udp, tcp, http, systemd or http+systemd", s)
 	}
-	return o, u, nil
+	if a, err = socket.NewAddress(network, name); err != nil {
+		return a, false, fmt.Errorf("listen %q: %w", s, err)
+	}
+	return a, http, nil
 }
 
 // Decode makes of a stored message the entry that package parse reads as a GELF document;

@@ -20,11 +20,11 @@ const (
 )
 
 // runTCP serves connections until the listener is closed, and then those that are open.
-func (l *Listener) runTCP(storing context.Context) {
+func (l *Listener) runTCP(storing context.Context, ln net.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		c, err := l.stream.Accept()
+		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

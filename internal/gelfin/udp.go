@@ -3,35 +3,36 @@ package gelfin
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
-// prepare asks the kernel for a large receive buffer and for the count of what it drops.
-func prepare(c *net.UDPConn, bufferBytes int) error {
-	raw, err := c.SyscallConn()
+// prepare asks the kernel for the count of what it drops, and for a large receive buffer;
+// systemd may have made a larger one than this process is allowed to.
+func prepare(s *socket.Socket, bufferBytes int) error {
+	raw, err := s.Conn().SyscallConn()
 	if err != nil {
 		return err
 	}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 		// The first needs CAP_NET_ADMIN; the second is capped by net.core.rmem_max.
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferBytes) != nil {
+		if failed == nil && s.Made && unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferBytes) != nil {
 			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bufferBytes)
 		}
-		if failed == nil {
-			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
-		}
 	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
+	if err = errors.Join(err, failed); err != nil {
 		return fmt.Errorf("set up socket: %w", err)
 	}
 	return nil
@@ -90,63 +91,93 @@ func (b *backlog) close() {
 	b.ready.Signal()
 }
 
-// runUDP reads datagrams until the socket is closed, and stores them beside that.
-func (l *Listener) runUDP(storing context.Context) {
+// runUDP reads datagrams until the end, and stores them beside that.
+func (l *Listener) runUDP(storing context.Context, s *socket.Socket) {
 	b := &backlog{max: l.o.BacklogBytes}
 	b.ready.L = &b.mu
 	var wg sync.WaitGroup
 	wg.Go(func() { l.storeBacklog(storing, b) })
-	l.receive(b)
+	l.receive(s, b)
 	b.close()
 	wg.Wait()
 }
 
-// receive reads datagrams into the backlog.
-func (l *Listener) receive(b *backlog) {
+// How long to wait at the end for another datagram: the kernel has them at once, a sender
+// needs a moment for the rest of its chunks.
+const (
+	restPause  = time.Millisecond
+	chunkPause = 100 * time.Millisecond
+)
+
+// receive reads datagrams into the backlog until shut ends it, and then what has come by
+// then.
+func (l *Listener) receive(s *socket.Socket, b *backlog) {
 	r := reassembler{maxBytes: l.o.MaxMessageBytes, maxPending: l.o.ChunkBytes, discard: l.o.OnDiscard}
-	buf, control := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
+	conn, buf, control := s.Datagram.(*net.UDPConn), make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 	var dropped uint32
+	inherited := !s.Made // what was dropped up to the next datagram was counted by another process
+	var until time.Time  // when to end at the latest
 	for {
-		n, oobn, _, from, err := l.packet.ReadMsgUDPAddrPort(buf, control)
-		if err != nil {
-			l.mu.Lock()
-			closing := l.closing
-			l.mu.Unlock()
-			if closing {
-				return
-			}
+		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(buf, control)
+		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+		case late && until.IsZero():
+			until = time.Now().Add(l.o.StopTimeout / 2) // there may be a sender that never rests
+		case late:
+			r.expire(l.o.Now().Add(2 * chunkLifetime)) // what is not whole now never will be
+			return
+		case err != nil:
 			l.o.Log.Warn("receive gelf", "err", err)
 			l.fail(err)
 			return
+		default:
+			count := overflow(control[:oobn])
+			if lost := count - dropped; lost > 0 && !inherited {
+				l.o.OnDiscard(ReasonKernel, uint64(lost)) // modulo 2^32, as the kernel counts
+			}
+			dropped, inherited = count, false
+			l.take(b, &r, from.Addr().Unmap(), buf[:n])
 		}
-		if count, ok := overflow(control[:oobn]); ok && count != dropped {
-			l.o.OnDiscard(ReasonKernel, uint64(count-dropped)) // modulo 2^32, as the kernel counts
-			dropped = count
-		}
-		sender := from.Addr().Unmap()
-		payload := buf[:n]
-		if isChunk(payload) {
-			payload = r.add(l.o.Now(), sender, payload)
-		}
-		if len(payload) > 0 && !b.add(payload, sender.AppendTo(nil)) {
-			l.o.OnDiscard(ReasonBacklog, 1)
+		if !until.IsZero() {
+			conn.SetReadDeadline(r.next(until))
 		}
 	}
 }
 
-// overflow returns how many datagrams the kernel has dropped on the socket so far; only
-// those with drops before them say it (socket(7), SO_RXQ_OVFL).
-func overflow(control []byte) (uint32, bool) {
+// next returns until when to wait for another datagram, at the end.
+func (r *reassembler) next(until time.Time) time.Time {
+	pause := restPause
+	if len(r.pending) > 0 {
+		pause = chunkPause
+	}
+	if next := time.Now().Add(pause); next.Before(until) {
+		return next
+	}
+	return until
+}
+
+// take puts a datagram, or the message that it completes, into the backlog.
+func (l *Listener) take(b *backlog, r *reassembler, sender netip.Addr, payload []byte) {
+	if isChunk(payload) {
+		payload = r.add(l.o.Now(), sender, payload)
+	}
+	if len(payload) > 0 && !b.add(payload, sender.AppendTo(nil)) {
+		l.o.OnDiscard(ReasonBacklog, 1)
+	}
+}
+
+// overflow returns how many datagrams the kernel has dropped on the socket so far, which
+// every datagram says once there are any (socket(7), SO_RXQ_OVFL).
+func overflow(control []byte) uint32 {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return 0, false
+		return 0
 	}
 	for _, m := range messages {
 		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_RXQ_OVFL && len(m.Data) >= 4 {
-			return binary.NativeEndian.Uint32(m.Data), true
+			return binary.NativeEndian.Uint32(m.Data)
 		}
 	}
-	return 0, false
+	return 0
 }
 
 // inflateBytes bounds what is decompressed before it is stored.

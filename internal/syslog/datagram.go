@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
@@ -15,10 +16,10 @@ const storeBytes = 256 << 10
 // receive reads the datagrams of s until ctx is done or the sink fails. The reader
 // never waits for the sink: on a unix socket every writer of the machine would wait
 // with it (net.unix.max_dgram_qlen), and the kernel drops what comes by UDP meanwhile.
-func (l *Listener) receive(ctx, storing context.Context, s *socket) error {
+func (l *Listener) receive(ctx, storing context.Context, s *socket.Socket) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = s.datagram.SetReadDeadline(time.Now()) })()
+	defer context.AfterFunc(ctx, func() { _ = s.Datagram.SetReadDeadline(time.Now()) })()
 
 	b := newBacklog(l.o.BacklogBytes, &l.counts)
 	var read, store error

@@ -5,31 +5,19 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"sidecar/internal/socket"
 )
 
 // Listener takes messages in on the sockets of one Options.Listen.
 type Listener struct {
 	o       Options
-	sockets []*socket
+	sockets []*socket.Socket
+	tls     *tls.Config // of the streams, or nil
 	counts  counts
-}
-
-// socket is a listening socket or one for datagrams.
-type socket struct {
-	listener net.Listener // of a stream, or nil
-	datagram net.Conn     // *net.UDPConn or *net.UnixConn, or nil
-	tls      *tls.Config
-	made     bool   // by this process
-	store    string // its name in the FD store, or "": a socket unit keeps it
-	remove   string // the path that is to be removed at the end, or ""
 }
 
 // Listen opens the sockets, or takes over inherited ones, and starts nothing. A
@@ -40,190 +28,28 @@ func Listen(o Options) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := parseAddress(o.Listen)
+	a, withTLS, err := parseAddress(o.Listen)
 	if err != nil {
 		return nil, err
 	}
-	if a.tls && o.TLS == nil {
+	if withTLS && o.TLS == nil {
 		return nil, fmt.Errorf("listen %s: no certificate", o.Listen)
 	}
 	l := &Listener{o: o}
-	if a.network == "systemd" {
-		err = l.takeUnit(a)
-	} else {
-		err = l.open(a)
+	if withTLS || a.Network == "systemd" {
+		l.tls = o.TLS
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen %s: %w", o.Listen, err), l.Close())
+	if l.sockets, err = o.Inherited.Open(a, o.SocketMode); err != nil {
+		return nil, fmt.Errorf("listen %s: %w", o.Listen, err)
 	}
 	return l, nil
-}
-
-// takeUnit takes the sockets of a socket unit.
-func (l *Listener) takeUnit(a address) error {
-	files := l.o.Inherited.take(a.name)
-	if len(files) == 0 {
-		return errors.New("systemd passed no socket of this name (FileDescriptorName= of the socket unit)")
-	}
-	for _, f := range files {
-		s, err := adopt(f)
-		if err != nil {
-			return err
-		}
-		if s.listener != nil {
-			s.tls = l.o.TLS
-		}
-		l.sockets = append(l.sockets, s)
-	}
-	return nil
-}
-
-// open takes a socket that an earlier process left in the FD store, or makes one.
-func (l *Listener) open(a address) error {
-	if stored := l.o.Inherited.take(a.storeName()); len(stored) > 0 {
-		for _, f := range stored[1:] {
-			f.Close()
-		}
-		// A socket whose path is gone cannot be reached any more.
-		if a.network != "unix" && a.network != "unixgram" || isSocket(a.name) {
-			s, err := adopt(stored[0])
-			if err != nil {
-				return err
-			}
-			return l.add(s, a)
-		}
-		stored[0].Close()
-	}
-	s, err := bind(a, l.o)
-	if err != nil {
-		return err
-	}
-	s.made = true
-	return l.add(s, a)
-}
-
-func (l *Listener) add(s *socket, a address) error {
-	l.sockets = append(l.sockets, s)
-	if a.tls {
-		s.tls = l.o.TLS
-	}
-	if os.Getenv("NOTIFY_SOCKET") != "" {
-		s.store = a.storeName()
-	} else if a.network == "unix" || a.network == "unixgram" {
-		s.remove = a.name
-	}
-	return nil
-}
-
-func isSocket(path string) bool {
-	st, err := os.Lstat(path)
-	return err == nil && st.Mode().Type() == os.ModeSocket
-}
-
-// bind makes a socket.
-func bind(a address, o Options) (*socket, error) {
-	ctx := context.Background()
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // of no use here, and out of reach of Landlock's rules
-	switch a.network {
-	case "udp":
-		c, err := lc.ListenPacket(ctx, "udp", a.name)
-		if err != nil {
-			return nil, err
-		}
-		return &socket{datagram: c.(*net.UDPConn)}, nil
-	case "tcp":
-		ln, err := lc.Listen(ctx, "tcp", a.name)
-		if err != nil {
-			return nil, err
-		}
-		return &socket{listener: ln}, nil
-	}
-	if err := removeStale(a.network, a.name); err != nil {
-		return nil, err
-	}
-	s, err := bindUnix(a)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(a.name, o.SocketMode.Perm()); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
-}
-
-func bindUnix(a address) (*socket, error) {
-	addr := &net.UnixAddr{Name: a.name, Net: a.network}
-	if a.network == "unixgram" {
-		c, err := net.ListenUnixgram(a.network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &socket{datagram: c}, nil
-	}
-	ln, err := net.ListenUnix(a.network, addr)
-	if err != nil {
-		return nil, err
-	}
-	ln.SetUnlinkOnClose(false)
-	return &socket{listener: ln}, nil
-}
-
-// removeStale removes a socket that nobody listens on, and nothing else.
-func removeStale(network, path string) error {
-	if !isSocket(path) {
-		return nil // then there is nothing, or bind says what is wrong
-	}
-	c, err := net.Dial(network, path)
-	if err == nil {
-		c.Close()
-		return fmt.Errorf("%w (another program listens there)", syscall.EADDRINUSE)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("replace the socket: %w", err)
-	}
-	return os.Remove(path)
-}
-
-// adopt makes a socket of a descriptor, which it closes.
-func adopt(f *os.File) (*socket, error) {
-	defer f.Close()
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("take over %s: %w", f.Name(), err)
-	}
-	kind := 0
-	control := raw.Control(func(fd uintptr) { kind, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE) })
-	if err = errors.Join(control, err); err != nil {
-		return nil, fmt.Errorf("take over %s: %w", f.Name(), err)
-	}
-	if kind == unix.SOCK_STREAM {
-		ln, err := net.FileListener(f)
-		if err != nil {
-			return nil, fmt.Errorf("take over %s: %w", f.Name(), err)
-		}
-		return &socket{listener: ln}, nil
-	}
-	c, err := net.FilePacketConn(f)
-	if err != nil {
-		return nil, fmt.Errorf("take over %s: %w", f.Name(), err)
-	}
-	d, ok := c.(net.Conn)
-	if _, packet := c.(*net.IPConn); !ok || packet {
-		return nil, errors.Join(fmt.Errorf("take over %s: it is no socket for syslog", f.Name()), c.Close())
-	}
-	return &socket{datagram: d}, nil
 }
 
 // Addrs returns the addresses of the sockets, with the ports that the kernel chose.
 func (l *Listener) Addrs() []net.Addr {
 	var all []net.Addr
 	for _, s := range l.sockets {
-		if s.listener != nil {
-			all = append(all, s.listener.Addr())
-		} else {
-			all = append(all, s.datagram.LocalAddr())
-		}
+		all = append(all, s.Addr())
 	}
 	return all
 }
@@ -246,7 +72,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		l.keep(s)
 		work.Go(func() {
 			run := l.receive
-			if s.listener != nil {
+			if s.Listener != nil {
 				run = l.accept
 			}
 			if failures[i] = run(ctx, storing, s); failures[i] != nil {
@@ -277,44 +103,18 @@ func stopAfter(ctx, storing context.Context, timeout time.Duration, stop func())
 }
 
 // keep gives a socket that this process has made to systemd's FD store.
-func (l *Listener) keep(s *socket) {
-	if s.store == "" {
-		return
-	}
-	if err := store(s.store, s.conn()); err != nil {
+func (l *Listener) keep(s *socket.Socket) {
+	if err := s.Keep(); err != nil {
 		l.o.Log.Warn("cannot leave a socket with systemd: a restart refuses its senders for a moment", "source", l.o.Listen, "err", err)
 	}
-}
-
-// conn returns the socket itself.
-func (s *socket) conn() syscall.Conn {
-	if s.listener != nil {
-		return s.listener.(syscall.Conn)
-	}
-	return s.datagram.(syscall.Conn)
 }
 
 // Close closes the sockets if Run was never called. Closing twice is allowed.
 func (l *Listener) Close() error {
 	var errs []error
 	for _, s := range l.sockets {
-		errs = append(errs, s.close())
+		errs = append(errs, s.Close())
 	}
 	l.sockets = nil
 	return errors.Join(errs...)
-}
-
-func (s *socket) close() error {
-	var c io.Closer = s.datagram
-	if s.listener != nil {
-		c = s.listener
-	}
-	err := c.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	if s.remove != "" {
-		err = errors.Join(err, os.Remove(s.remove))
-	}
-	return err
 }

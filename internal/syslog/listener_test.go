@@ -193,8 +193,10 @@ func TestEveryTransport(t *testing.T) {
 				t.Error(err)
 			}
 			eventually(t, "counted", func() bool { s := r.Stats(); return s.Messages == 1 && s.Bytes == 9 })
-			if path, ok := strings.CutPrefix(c.address, "unix:"); ok && isSocket(path) {
-				t.Error("the socket is still there")
+			if path, ok := strings.CutPrefix(c.address, "unix:"); ok {
+				if _, err := os.Lstat(path); err == nil {
+					t.Error("the socket is still there")
+				}
 			}
 		})
 	}
@@ -540,8 +542,8 @@ func TestListenErrors(t *testing.T) {
 	taken := listen(t, Options{Listen: "unix:" + dir + "/taken"})
 	defer taken.Close()
 	for address, want := range map[string]string{
-		"tcp://127.0.0.1":          "want tcp://HOST:PORT",
-		"tcp://127.0.0.1:1/path":   "want tcp://HOST:PORT",
+		"tcp://127.0.0.1":          "want HOST:PORT",
+		"tcp://127.0.0.1:1/path":   "want HOST:PORT",
 		"http://127.0.0.1:1":       "want udp, tcp, tls, unix, unixgram or systemd",
 		"unix:relative":            "not absolute",
 		"systemd:":                 "no name",
@@ -562,27 +564,5 @@ func TestListenErrors(t *testing.T) {
 	}
 	if _, err := Listen(Options{Listen: "udp://127.0.0.1:0", MaxMessageBytes: 1<<20 + 1}); err == nil {
 		t.Error("no error for a message limit above 1 MiB")
-	}
-}
-
-// TestStaleSocketIsReplaced: one that a process which was killed left behind.
-func TestStaleSocketIsReplaced(t *testing.T) {
-	for _, network := range []string{"unix", "unixgram"} {
-		path := filepath.Join(t.TempDir(), "s")
-		old, err := bindUnix(address{network: network, name: path})
-		if err != nil {
-			t.Fatal(err)
-		}
-		old.close()
-		if !isSocket(path) {
-			t.Fatal("there is nothing to replace")
-		}
-		r := listen(t, Options{Listen: network + ":" + path}).start(t)
-		send(t, r.dial(t), "<13>x\n")
-		r.sink.await(t, 1)
-		if st, _ := os.Stat(path); st.Mode().Perm() != 0o666 {
-			t.Errorf("mode %v", st.Mode())
-		}
-		r.stop()
 	}
 }

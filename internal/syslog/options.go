@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/url"
 	"strings"
 	"time"
 
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
@@ -39,7 +38,7 @@ type Options struct {
 	// ClientCAs. With systemd:NAME it makes TLS of the streams.
 	TLS *tls.Config
 	// Inherited are the sockets that systemd passed, or nil.
-	Inherited *Inherited
+	Inherited *socket.Inherited
 	// Sink takes the messages.
 	Sink Sink
 	// Log tells changes of state.
@@ -110,52 +109,24 @@ func orDefault[T comparable](v *T, def T) {
 	}
 }
 
-// address is a parsed Options.Listen.
-type address struct {
-	network string // udp, tcp, unix, unixgram or systemd
-	tls     bool
-	name    string // host:port, path or name
-}
-
 // CheckListen returns what is wrong with an Options.Listen, without opening it.
 func CheckListen(s string) error {
-	_, err := parseAddress(s)
+	_, _, err := parseAddress(s)
 	return err
 }
 
-func parseAddress(s string) (a address, err error) {
-	scheme, rest, _ := strings.Cut(s, ":")
-	switch scheme {
-	case "unix", "unixgram":
-		path := strings.TrimPrefix(rest, "//")
-		if !strings.HasPrefix(path, "/") {
-			return a, fmt.Errorf("listen %q: the path is not absolute", s)
-		}
-		return address{network: scheme, name: path}, nil
-	case "systemd":
-		if rest == "" {
-			return a, fmt.Errorf("listen %q: no name of a socket", s)
-		}
-		return address{network: scheme, name: rest}, nil
-	case "udp", "tcp", "tls":
-		u, err := url.Parse(s)
-		if err != nil {
-			return a, fmt.Errorf("listen: %w", err)
-		}
-		if _, port, err := net.SplitHostPort(u.Host); err != nil || port == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
-			return a, fmt.Errorf("listen %q: want %s://HOST:PORT", s, scheme)
-		}
-		a = address{network: scheme, name: u.Host}
-		if scheme == "tls" {
-			a.network, a.tls = "tcp", true
-		}
-		return a, nil
+// parseAddress returns where to listen, and whether with TLS.
+func parseAddress(s string) (a socket.Address, withTLS bool, err error) {
+	network, name, _ := strings.Cut(s, ":")
+	switch network {
+	case "udp", "tcp", "unix", "unixgram", "systemd":
+	case "tls":
+		network, withTLS = "tcp", true
+	default:
+		return a, false, fmt.Errorf("listen %q: want udp, tcp, tls, unix, unixgram or systemd", s)
 	}
-	return a, fmt.Errorf("listen %q: want udp, tcp, tls, unix, unixgram or systemd", s)
-}
-
-// storeName is the name in systemd's FD store: the address without ":", which names
-// there must not have (sd_pid_notify_with_fds(3), FDNAME).
-func (a address) storeName() string {
-	return "logship-" + strings.ReplaceAll(a.network+"_"+a.name, ":", "_")
+	if a, err = socket.NewAddress(network, name); err != nil {
+		return a, false, fmt.Errorf("listen %q: %w", s, err)
+	}
+	return a, withTLS, nil
 }

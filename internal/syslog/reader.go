@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sidecar/internal/record"
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
@@ -43,15 +44,15 @@ type reader struct {
 }
 
 // read reads until ctx is done, and then what the kernel still holds.
-func (l *Listener) read(ctx context.Context, s *socket, b *backlog) error {
-	r := &reader{l: l, b: b, first: !s.made, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
-	raw, err := s.conn().SyscallConn()
+func (l *Listener) read(ctx context.Context, s *socket.Socket, b *backlog) error {
+	r := &reader{l: l, b: b, first: !s.Made, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
+	raw, err := s.Conn().SyscallConn()
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
 	// systemd may have made a larger buffer than this process is allowed to.
 	size, want := 0, l.o.ReceiveBufferBytes
-	if !s.made {
+	if !s.Made {
 		want = 0
 	}
 	if err := raw.Control(func(fd uintptr) { size, err = setBuffer(int(fd), want) }); err != nil {
@@ -63,7 +64,7 @@ func (l *Listener) read(ctx context.Context, s *socket, b *backlog) error {
 	if size < l.o.ReceiveBufferBytes {
 		l.o.Log.Info("the kernel holds fewer datagrams than it should (net.core.rmem_max; CAP_NET_ADMIN, or ReceiveBuffer= of a socket unit, overrides it)", "source", l.o.Listen, "bytes", size)
 	}
-	if u, ok := s.datagram.(*net.UDPConn); ok {
+	if u, ok := s.Datagram.(*net.UDPConn); ok {
 		err = r.udp(ctx, u, size)
 	} else {
 		r.unix, r.message.Transport = true, []byte("unixgram")

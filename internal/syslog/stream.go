@@ -14,14 +14,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
 // accept serves the connections of s until ctx is done or the sink fails.
-func (l *Listener) accept(ctx, storing context.Context, s *socket) error {
+func (l *Listener) accept(ctx, storing context.Context, s *socket.Socket) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { s.listener.Close() })()
+	defer context.AfterFunc(ctx, func() { s.Listener.Close() })()
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
@@ -31,7 +32,7 @@ func (l *Listener) accept(ctx, storing context.Context, s *socket) error {
 	open := &connections{byAddress: map[netip.Addr]int{}}
 	delay := time.Duration(0)
 	for {
-		c, err := s.listener.Accept()
+		c, err := s.Listener.Accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -63,7 +64,7 @@ func (l *Listener) accept(ctx, storing context.Context, s *socket) error {
 			defer open.remove(peer)
 			l.counts.connections.Add(1)
 			defer l.counts.connections.Add(-1)
-			if err := l.serve(ctx, storing, s, c, peer); err != nil {
+			if err := l.serve(ctx, storing, c, peer); err != nil {
 				once.Do(func() { failure = err; cancel() })
 			}
 		})
@@ -141,7 +142,7 @@ func (c *connections) remove(peer netip.Addr) {
 
 // serve reads one connection to its end. When ctx is done, it reads what has come and
 // no more. The error is the sink's.
-func (l *Listener) serve(ctx, storing context.Context, s *socket, c net.Conn, peer netip.Addr) error {
+func (l *Listener) serve(ctx, storing context.Context, c net.Conn, peer netip.Addr) error {
 	defer c.Close()
 	// The kernel hands out what it holds, and then the end of the stream.
 	defer context.AfterFunc(ctx, func() {
@@ -155,8 +156,8 @@ func (l *Listener) serve(ctx, storing context.Context, s *socket, c net.Conn, pe
 		st.envelope.Peer = []byte(peer.WithZone("").String())
 		st.envelope.Host = st.envelope.Peer
 	}
-	if s.tls != nil {
-		t := tls.Server(c, s.tls)
+	if l.tls != nil {
+		t := tls.Server(c, l.tls)
 		st.conn, st.envelope.Transport = t, []byte("tls")
 		if err := l.handshake(ctx, t); err != nil {
 			l.counts.handshakes.Add(1)

@@ -1,4 +1,4 @@
-package syslog
+package socket
 
 import (
 	"errors"
@@ -13,43 +13,50 @@ import (
 
 // Inherited are the sockets that systemd passed to this process: those of socket
 // units, and those of the FD store that an earlier process gave to it
-// (sd_listen_fds(3)). It is for one goroutine.
+// (sd_listen_fds(3)). nil is none. It is for one goroutine.
 type Inherited struct{ files []*os.File }
 
 // Inherit takes over what systemd passed. It can be called once: then the environment
 // says nothing of it any more.
-func Inherit() *Inherited { return &Inherited{activation.Files(true)} }
+func Inherit() *Inherited { return NewInherited(activation.Files(true)) }
+
+// NewInherited returns files, which then belong to it, as inherited sockets. The name of
+// each is that of its FileDescriptorName= or in the FD store (FDNAME).
+func NewInherited(files []*os.File) *Inherited { return &Inherited{files} }
 
 // take returns the sockets of a name. They then belong to the caller.
-func (s *Inherited) take(name string) []*os.File {
-	if s == nil {
+func (in *Inherited) take(name string) []*os.File {
+	if in == nil {
 		return nil
 	}
 	var taken, left []*os.File
-	for _, f := range s.files {
+	for _, f := range in.files {
 		if f.Name() == name {
 			taken = append(taken, f)
 		} else {
 			left = append(left, f)
 		}
 	}
-	s.files = left
+	in.files = left
 	return taken
 }
 
-// Close closes the sockets that no listener took, and removes those of the FD store
+// Close closes the sockets that no input took, and removes those of the FD store
 // there: the configuration does not name them any more.
-func (s *Inherited) Close() error {
+func (in *Inherited) Close() error {
 	var errs []error
-	for _, f := range s.files {
+	for _, f := range in.files {
 		errs = append(errs, f.Close())
-		if strings.HasPrefix(f.Name(), "logship-") {
+		if strings.HasPrefix(f.Name(), storePrefix) {
 			errs = append(errs, notify("FDSTOREREMOVE=1\nFDNAME="+f.Name()))
 		}
 	}
-	s.files = nil
+	in.files = nil
 	return errors.Join(errs...)
 }
+
+// storePrefix begins the names of sockets in the FD store.
+const storePrefix = "logship-"
 
 // store gives systemd a socket to keep (sd_pid_notify_with_fds(3)), so that while no
 // process listens the kernel holds what comes. It needs FileDescriptorStoreMax= in
