@@ -5,7 +5,7 @@
 # make pgo    profiles the hot path for the compiler: cmd/logship/default.pgo
 # make check  vet, staticcheck, gofmt
 # make fuzz   runs each fuzz target for FUZZTIME (default 1m)
-# make soak   runs the end-to-end tests ROUNDS times (default 10)
+# make soak   runs the end-to-end tests ROUNDS times (default 10), and the fault matrix with ten times the faults
 
 SHELL := /bin/bash
 GO ?= go
@@ -26,7 +26,7 @@ build:
 # What the tests need beyond Go. Says what is missing; the tests that need it
 # are then skipped, which in CI is a failure.
 setup:
-	@test/setup/apt.sh machine node oracle || echo "setup: goes on without the packages above"
+	@test/setup/apt.sh machine faults node oracle || echo "setup: goes on without the packages above"
 	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
 	@test/setup/senders.sh || echo "setup: goes on without the senders above"
 
@@ -63,6 +63,7 @@ fuzz:
 
 soak: build
 	$(GO) test -count $(ROUNDS) -timeout 2h ./test/e2e
+	SOAK=1 $(GO) test -timeout 2h ./test/faults
 
 clean:
 	rm -rf bin dist test/winston/node_modules

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that tests and the demo need and that are missing.
 #
-#   apt.sh [GROUP...]      groups: machine node oracle (all of them by default)
+#   apt.sh [GROUP...]      groups: machine faults node oracle (all of them by default)
 #
 # It can be run as often as one likes, and does nothing when nothing is missing.
 # What is there already counts, wherever it came from: a node outside of Debian's
@@ -44,8 +44,14 @@ collect() {
 			want mount mount
 			want ps procps
 			want curl curl
-			want mkfs.ext4 e2fsprogs # file systems that lose their power
+			;;
+		faults) # what breaks disks, networks and system calls
+			want mkfs.ext4 e2fsprogs
 			want mkfs.xfs xfsprogs
+			want losetup mount
+			want strace strace
+			want nft nftables
+			want ss iproute2
 			;;
 		node) # the Winston service
 			# Debian's npm brings Debian's nodejs, which must not come on top of
@@ -66,7 +72,7 @@ collect() {
 			want sqlite3 sqlite3
 			;;
 		*)
-			say "no package group \"$group\" (there are: machine node oracle)"
+			say "no package group \"$group\" (there are: machine faults node oracle)"
 			exit 2
 			;;
 		esac
@@ -100,7 +106,7 @@ get() {
 	done
 }
 
-[ $# -gt 0 ] || set -- machine node oracle
+[ $# -gt 0 ] || set -- machine faults node oracle
 collect "$@"
 if [ -n "$foreign" ]; then
 	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
