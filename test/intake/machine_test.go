@@ -44,24 +44,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// boot returns a machine with the units as they are shipped, a receiver, and this
-// program as the sender.
-func boot(t *testing.T) *machine.Machine {
-	t.Helper()
-	units := "/etc/systemd/system/"
-	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, Diagnose: diagnose, ExtraFiles: []machine.File{
-		{Path: units + "receiver.service", Data: []byte(receiverUnit)},
-		{Path: units + "logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
-		{Path: "/etc/logship/logship.toml", Data: []byte(config + example(t, "toml"))},
-		{Path: "/srv/repo/deploy/systemd/logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
-	}})
-	must(t, m.CopyIn(t.Context(), machine.Build(t), "/usr/bin/logship", 0o755))
-	self, err := os.Executable()
-	must(t, err)
-	must(t, m.CopyIn(t.Context(), self, "/opt/sender", 0o755))
-	m.Do(t, "bash", "-c", "set -e; cd /srv/repo; sudo() { \"$@\"; }\n"+example(t, "sh"))
-	return m
-}
+// socketUnit returns the input that docs/sources.md has for the socket unit.
+func socketUnit(t *testing.T) string { return example(t, "toml") }
 
 // example returns the example in a language from docs/sources.md, "Sockets of systemd".
 func example(t *testing.T, language string) string {
@@ -76,22 +60,26 @@ type daemon struct {
 	killed bool // then messages may come twice
 }
 
-// start starts logship with no state, the sockets of the socket unit and a receiver,
-// with some configuration and settings of its unit.
-func start(t *testing.T, m *machine.Machine, conf, unit string) daemon {
+// start boots a machine with the units as they are shipped, a receiver, and this program
+// as the sender, and starts logship there with some configuration and settings of its
+// unit, as an operator would.
+func start(t *testing.T, conf, unit string) daemon {
 	t.Helper()
-	ctx := t.Context()
-	must(t, m.WriteFile(ctx, "/etc/logship/logship.toml", []byte(config+conf), 0o644))
-	must(t, m.WriteFile(ctx, "/etc/systemd/system/logship.service.d/test.conf", []byte("[Service]\nRestartSec=100ms\n"+unit), 0o644))
-	d := daemon{Machine: m, arrivals: newArrivals(m)}
-	d.Do(t, "sh", "-c", stop+" && rm -rf /var/lib/private/logship "+received)
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(ctx)
-		_, _, err := m.Run(ctx, "sh", "-c", stop)
-		must(t, err)
-	})
-	d.Do(t, "sh", "-c", "systemctl daemon-reload && systemctl start receiver.service logship-syslog.socket && systemctl start logship.service")
-	return d
+	units := "/etc/systemd/system/"
+	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, Diagnose: diagnose, ExtraFiles: []machine.File{
+		{Path: units + "receiver.service", Data: []byte(receiverUnit)},
+		{Path: units + "logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
+		{Path: units + "logship.service.d/test.conf", Data: []byte("[Service]\nRestartSec=100ms\n" + unit)},
+		{Path: "/etc/logship/logship.toml", Data: []byte(config + conf)},
+		{Path: "/srv/repo/deploy/systemd/logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
+	}})
+	must(t, m.CopyIn(t.Context(), machine.Build(t), "/usr/bin/logship", 0o755))
+	self, err := os.Executable()
+	must(t, err)
+	must(t, m.CopyIn(t.Context(), self, "/opt/sender", 0o755))
+	m.Do(t, "systemctl", "start", "receiver.service")
+	m.Do(t, "bash", "-c", "set -e; cd /srv/repo; sudo() { \"$@\"; }\n"+example(t, "sh"))
+	return daemon{Machine: m, arrivals: newArrivals(m)}
 }
 
 // signal sends a signal to a service.
