@@ -7,14 +7,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Times of a connection (reliability of half-open and stalled peers: a receiver
@@ -92,35 +88,17 @@ func (t *TCP) Connect(ctx context.Context) error {
 func (t *TCP) connect(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
 	defer cancel()
-	d := net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
-		ControlContext: func(_ context.Context, _, _ string, raw syscall.RawConn) error {
-			var err error
-			ctl := raw.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-			})
-			return errors.Join(ctl, err)
-		},
-	}
-	d.SetMultipathTCP(false)
-	nc, err := d.DialContext(ctx, "tcp", t.o.Address)
+	nc, err := dialTCP(ctx, t.o.Address)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", t.o.Address, err)
+		return nil, err
 	}
-	lower := &lowerConn{TCPConn: nc.(*net.TCPConn)}
+	lower := &lowerConn{TCPConn: nc}
 	c := &conn{Conn: lower, lower: lower}
 	if t.o.TLS != nil {
-		conf, err := t.o.TLS()
-		if err != nil {
-			nc.Close()
-			return nil, fmt.Errorf("TLS for %s: %w", t.o.Address, err)
+		if c.Conn, err = handshake(ctx, lower, t.o.TLS, t.o.Address); err != nil {
+			return nil, err
 		}
-		tc := tls.Client(lower, conf)
-		if err := tc.HandshakeContext(ctx); err != nil {
-			nc.Close()
-			return nil, fmt.Errorf("TLS handshake with %s: %w", t.o.Address, err)
-		}
-		c.Conn, c.tls = tc, true
+		c.tls = true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

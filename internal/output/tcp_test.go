@@ -61,7 +61,7 @@ func connect(t *testing.T, o output.TCPOptions) *output.TCP {
 	return out
 }
 
-func send(t *testing.T, out *output.TCP, b []byte) {
+func send(t *testing.T, out output.Output, b []byte) {
 	t.Helper()
 	if err := out.Send(within(t), b); err != nil {
 		t.Fatal(err)
