@@ -17,18 +17,15 @@ import (
 	"sidecar/internal/gelf/gelftest"
 )
 
-// commands returns the root and every verb, also those of verbs.
+// commands returns the root and every verb.
 func commands() []*cobra.Command {
-	all := []*cobra.Command{newRoot(nil)}
-	for i := 0; i < len(all); i++ {
-		all = append(all, all[i].Commands()...)
-	}
-	return all
+	root := newRoot(nil)
+	return append(root.Commands(), root)
 }
 
 func TestHelpSaysWhatThereIs(t *testing.T) {
 	for _, cmd := range commands() {
-		t.Run(cmd.CommandPath(), func(t *testing.T) {
+		t.Run(cmd.Name(), func(t *testing.T) {
 			if cmd.Short == "" || cmd.Long == "" && cmd.Name() != "version" {
 				t.Errorf("no description")
 			}
@@ -46,7 +43,7 @@ func TestHelpSaysWhatThereIs(t *testing.T) {
 				}
 			})
 			var out strings.Builder
-			if code := run(append(strings.Fields(cmd.CommandPath())[1:], "--help"), nil, &out, &out); cmd.HasParent() && code != exitOK {
+			if code := run([]string{"help", cmd.Name()}, nil, &out, &out); cmd.HasParent() && code != exitOK {
 				t.Errorf("help ends with %d: %s", code, &out)
 			}
 		})
@@ -96,11 +93,6 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 		"app.log":      "_jsonrc:{\"level\":\"info\",\"message\":\"hi\"}\nplain\n",
 		"bin/app":      "#!/bin/sh\ncat app.log\n",
 
-		"state/dlq.jsonl": `{"time":"2026-11-17T08:15:30Z","reason":"receiver rejects a message","message":{"host":"h","short_message":"m"}}` + "\n",
-		"types.txt":       "logship-types 1\namount string\n",
-		"web-01.txt":      "logship-types 1\namount number\n",
-		"web-02.txt":      "logship-types 1\namount string\n",
-
 		"var/lib/vector/journal/checkpoint.txt":        cursor + "\n",
 		"var/spool/rsyslog/imjournal.state":            cursor,
 		"var/lib/fluent-bit/journal.db":                string(database),
@@ -144,11 +136,10 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 			t.Error(err)
 		}
 	}
-	differs := strings.HasPrefix(example, "logship types diff") // that is what it is for, exit code 1
-	if err := cmd.Wait(); err != nil && (!differs || cmd.ProcessState.ExitCode() != exitFailed) {
+	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, output)
 	}
-	if len(output.String()) == 0 && !strings.Contains(example, ">") {
+	if len(output.String()) == 0 {
 		t.Error("it prints nothing")
 	}
 }
