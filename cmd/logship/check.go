@@ -92,7 +92,7 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 		report("spool", err, found)
 	}
 	if connect && outErr == nil {
-		report("connect", checkConnection(ctx, out, time.Duration(c.Output.Timeout)), target+" accepts connections and confirms")
+		report("connect", confirmAlone(ctx, out, nil, time.Duration(c.Output.Timeout)), target+" accepts connections and confirms")
 	}
 	if len(errs) == 0 {
 		return nil
@@ -148,26 +148,34 @@ func checkState(dir string) (string, error) {
 	}
 }
 
-// checkConnection opens a connection and closes its sending half: a receiver
-// that then closes its own can confirm. This also lets a receiver speak that
-// refuses our certificate, which TLS 1.3 reports after the handshake.
-func checkConnection(ctx context.Context, out output.Output, timeout time.Duration) error {
+// confirmAlone sends frames, which may be none, over a connection of their own and
+// waits for the confirmation. Without frames it finds out whether the receiver can
+// confirm, and lets one speak that refuses our certificate, which TLS 1.3 reports
+// after the handshake.
+func confirmAlone(ctx context.Context, out output.Output, frames []byte, timeout time.Duration) error {
 	defer out.Abort()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := out.Connect(ctx); err != nil {
 		return withCode(connectCode(err), err)
 	}
+	code := connectCode
+	if len(frames) > 0 {
+		code = func(error) int { return exitFailed }
+		if err := out.Send(ctx, frames); err != nil {
+			return err
+		}
+	}
 	// Whatever Cut says, how the connection ended is an event.
 	if _, err := out.Cut(ctx, 1, true); err != nil && ctx.Err() != nil {
-		return withCode(connectCode(err), err)
+		return withCode(code(err), err)
 	}
 	select {
 	case event := <-out.Events():
 		if event.Kind == output.Confirmed {
 			return nil
 		}
-		return withCode(connectCode(event.Err), event.Err)
+		return withCode(code(event.Err), event.Err)
 	case <-ctx.Done():
 		return withCode(exitUnreachable, fmt.Errorf("wait for the receiver to close the connection: nothing within %v; "+
 			"it cannot confirm: is there a proxy or load balancer in between that does not pass on a half-close?", timeout))

@@ -96,10 +96,11 @@ type Config struct {
 		Summary settings.Duration `toml:"summary"`
 	} `toml:"limits"`
 	Output struct {
-		URL      string            `toml:"url"`
-		Timeout  settings.Duration `toml:"timeout"`
-		MaxFrame settings.Size     `toml:"max_frame"`
-		TLS      struct {
+		URL          string            `toml:"url"`
+		Timeout      settings.Duration `toml:"timeout"`
+		MaxFrame     settings.Size     `toml:"max_frame"`
+		ReplayWindow settings.Duration `toml:"replay_window"`
+		TLS          struct {
 			CA         string          `toml:"ca"`
 			Cert       string          `toml:"cert"`
 			Key        settings.Secret `toml:"key"`
@@ -110,6 +111,10 @@ type Config struct {
 	Buffer struct {
 		Memory settings.Size `toml:"memory"`
 	} `toml:"buffer"`
+	DLQ struct {
+		File string        `toml:"file"`
+		Max  settings.Size `toml:"max"`
+	} `toml:"dlq"`
 	State struct {
 		Dir   string            `toml:"dir"`
 		Fsync settings.Duration `toml:"fsync"`
@@ -155,6 +160,7 @@ func defaultConfig() Config {
 	c.Output.Timeout = settings.Duration(10 * time.Second)
 	c.Output.MaxFrame = 256 << 10
 	c.Output.TLS.Min = "1.3"
+	c.DLQ.Max = 64 << 20
 	c.Buffer.Memory = 16 << 20
 	c.State.Fsync = settings.Duration(time.Second)
 	c.Metrics.Listen = "127.0.0.1:9478"
@@ -312,6 +318,8 @@ func (c *Config) checkRanges(e *settings.Effective) []error {
 		{"types.max_names", c.Types.MaxNames >= 1, "at least 1"},
 		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
 		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
+		{"output.replay_window", c.Output.ReplayWindow >= 0, "0s or more"},
+		{"dlq.max", c.DLQ.Max >= 1<<20, "at least 1MiB"},
 		{"output.tls.min", c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", `"1.2" or "1.3"`},
 		{"spool.max", c.Spool.Max >= 8<<20, "at least 8MiB"},
 		{"spool.min_free", c.Spool.MinFree >= 0, "0 bytes or more"},

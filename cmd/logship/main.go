@@ -124,7 +124,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no jour
 	root.AddCommand(newTypes(flags))
 	root.AddCommand(newReplay(flags))
 	root.AddCommand(newImport(flags))
-	root.AddCommand(newSpool())
+	root.AddCommand(newSpool(), newDLQ(flags))
 	return root
 }
 

@@ -42,6 +42,9 @@ after the last message of --count is not taken: its connection is reset.`,
 			if o.count < 0 {
 				return withCode(exitUsage, fmt.Errorf("--count %d: want 1 or more, 0 for no end", o.count))
 			}
+			if o.maxFrame < 1 || o.maxFrame > gelftest.MaxFrameBytes {
+				return withCode(exitUsage, fmt.Errorf("--max-frame %d: want 1 to %d, what Graylog takes", o.maxFrame, gelftest.MaxFrameBytes))
+			}
 			ctx, stop := untilSignal()
 			defer stop()
 			return receive(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -55,6 +58,7 @@ after the last message of --count is not taken: its connection is reset.`,
 	f.BoolVar(&o.quiet, "quiet", false, "print nothing but the summary at the end")
 	f.StringVar(&o.file, "file", "", "append messages to a `file` as JSON lines, created if needed")
 	f.IntVar(&o.count, "count", 0, "end after `N` messages; 0: no end")
+	f.IntVar(&o.maxFrame, "max-frame", gelftest.MaxFrameBytes, "most `bytes` of a message over TCP, as an input's max_message_size: a longer one ends its connection")
 	return cmd
 }
 
@@ -63,6 +67,7 @@ type receiveOptions struct {
 	json, quiet    bool
 	file           string
 	count          int
+	maxFrame       int
 }
 
 // receive runs the input until ctx is done or enough has arrived.
@@ -81,7 +86,7 @@ func receive(ctx context.Context, o receiveOptions, stdout, stderr io.Writer) er
 		defer f.Close()
 		p.file = bufio.NewWriterSize(f, 256<<10)
 	}
-	in, err := gelftest.Listen(gelftest.Options{TCP: o.tcp, UDP: o.udp, HTTP: o.http, Sink: p.take, BeforeClose: p.beforeClose,
+	in, err := gelftest.Listen(gelftest.Options{TCP: o.tcp, UDP: o.udp, HTTP: o.http, MaxFrameBytes: o.maxFrame, Sink: p.take, BeforeClose: p.beforeClose,
 		Logf: func(format string, args ...any) {
 			fmt.Fprintln(stderr, "logship receive:", printable(fmt.Sprintf(format, args...)))
 		}})

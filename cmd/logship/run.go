@@ -96,7 +96,7 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	o := ship.Options{Output: out, Pipeline: pipeline, Log: r.log, Metrics: ship.NewMetrics(r.Metrics.MaxServices),
 		Join:        join.Options{MultiLine: r.Parse.Multiline, Prefixes: r.Parse.Prefixes},
-		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync)}
+		StopTimeout: time.Duration(r.Stop.Timeout), SaveEvery: time.Duration(r.State.Fsync), ReplayWindow: time.Duration(r.Output.ReplayWindow)}
 	o.Gaps = ship.NewGaps(o.Metrics)
 	in, err := r.inputs(o.Gaps)
 	defer in.close()
@@ -106,6 +106,9 @@ func (r *runner) run(ctx context.Context) error {
 	o.Sources, o.Intake, o.State = in.sources, in.intake, in.state
 	if o.Pipeline.Guard, err = r.typeGuard(o.State); err != nil {
 		return err
+	}
+	if o.State != nil || r.DLQ.File != "" {
+		o.DeadLetters = r.deadLetters()
 	}
 	line := ship.New(o)
 	listener, err := r.listen()

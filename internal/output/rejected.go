@@ -10,5 +10,6 @@ type Rejected struct {
 
 // Error says what the receiver said.
 func (r *Rejected) Error() string { return "receiver rejects a message: " + r.Err.Error() }
+
 // Unwrap returns what the receiver said.
 func (r *Rejected) Unwrap() error { return r.Err }
