@@ -130,10 +130,20 @@ func zoneTag(zone string) []byte {
 
 // Append implements syslog.Sink.
 func (z zoned) Append(ctx context.Context, msgs []spool.Message) error {
+	z.label(msgs)
+	return z.Spool.Append(ctx, msgs)
+}
+
+// Gather implements syslog.Sink.
+func (z zoned) Gather(ctx context.Context, msgs []spool.Message) error {
+	z.label(msgs)
+	return z.Spool.Gather(ctx, msgs)
+}
+
+func (z zoned) label(msgs []spool.Message) {
 	for i := range msgs {
 		msgs[i].Source = z.tag
 	}
-	return z.Spool.Append(ctx, msgs)
 }
 
 // decoder makes entries of stored messages.

@@ -9,29 +9,21 @@ import (
 // batchBytes is where a batch is stored without waiting for more.
 const batchBytes = 1 << 20
 
-// Append stores messages, in their order, and returns nil when they are durable.
-// Messages that several calls bring while a sync goes on share the next one; a call
-// brings best what has come within some milliseconds. Nothing of msgs is kept.
+// Append stores messages, in their order, and returns nil when they are durable, and
+// with them all that was gathered. Messages that several calls bring while a sync goes
+// on share the next one; a call brings best what has come within some milliseconds.
+// Nothing of msgs is kept.
 //
 // While the spool is full and OnFull is Block, or the disk fails, Append waits and
 // tries again, until ctx is done. Then, and after ErrClosed, a part of the messages
 // may be stored, now or by a later call. ErrTooLong comes before anything is stored.
 func (s *Spool) Append(ctx context.Context, msgs []Message) error {
-	for i := range msgs {
-		if len(msgs[i].Text) > MaxMessageBytes {
-			return ErrTooLong
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.next - 1
-	for i := range msgs {
-		if err := s.admit(ctx, &msgs[i]); err != nil {
-			return err
-		}
-		last = s.put(&msgs[i])
+	if err := s.gather(ctx, msgs); err != nil {
+		return err
 	}
-	for len(msgs) > 0 && s.tail < last {
+	for last := s.last(); s.tail < last; {
 		if err := s.step(ctx); err != nil {
 			return err
 		}
@@ -39,16 +31,51 @@ func (s *Spool) Append(ctx context.Context, msgs []Message) error {
 	return nil
 }
 
+// Gather is Append without the promise: the messages are durable when a later call of
+// Append, also one without messages, or Close returns nil. Until then they are in
+// memory, at most about 2 MiB; to make room Gather stores, and waits like Append.
+func (s *Spool) Gather(ctx context.Context, msgs []Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gather(ctx, msgs)
+}
+
+// gather adds messages to the pending batch. mu must be held.
+func (s *Spool) gather(ctx context.Context, msgs []Message) error {
+	for i := range msgs {
+		if len(msgs[i].Text) > MaxMessageBytes {
+			return ErrTooLong
+		}
+	}
+	for i := range msgs {
+		if err := s.admit(ctx, &msgs[i]); err != nil {
+			return err
+		}
+		s.put(&msgs[i])
+	}
+	return nil
+}
+
+// last returns the number of the last message that was put. mu must be held.
+func (s *Spool) last() uint64 {
+	switch {
+	case len(s.pending.frames) > 0:
+		return s.pending.last
+	case len(s.storing.frames) > 0:
+		return s.storing.last
+	}
+	return s.tail
+}
+
 // put adds m to the pending batch. mu must be held.
-func (s *Spool) put(m *Message) (seq uint64) {
-	seq = s.next
+func (s *Spool) put(m *Message) {
+	seq := s.next
 	s.next++
 	if len(s.pending.frames) == 0 {
 		s.pending.first = seq
 	}
 	s.pending.frames = appendFrame(s.pending.frames, s.id.mask(), s.pending.first, seq, m)
 	s.pending.last = seq
-	return seq
 }
 
 // admit waits until there is room for m. mu must be held.

@@ -30,7 +30,8 @@ type crashRun struct {
 	src    *Source
 
 	issued    uint64            // messages are numbered from 1
-	acked     map[uint64]bool   // those that Append returned nil for
+	gathered  []uint64          // those that this process has taken and that are not acked
+	acked     map[uint64]bool   // those that Append returned nil for, or a later Append
 	last      uint64            // that was delivered since the last rewind
 	confirmed uint64            // the last that was committed
 	committed json.RawMessage   // its position
@@ -82,6 +83,9 @@ func (r *crashRun) operation() error {
 		r.saved = r.committed
 		err := r.s.Close()
 		r.s = nil
+		if err == nil {
+			r.ack()
+		}
 		if r.faults > 0 {
 			return nil
 		}
@@ -95,8 +99,10 @@ func (r *crashRun) operation() error {
 		return r.src.Rewind(r.committed)
 	case 6, 7, 8:
 		return r.read(r.rng.IntN(8))
+	case 9:
+		return r.gather(1 + r.rng.IntN(4))
 	default:
-		return r.append(1 + r.rng.IntN(4))
+		return r.append(r.rng.IntN(5))
 	}
 	return nil
 }
@@ -118,6 +124,7 @@ func (r *crashRun) start() error {
 		return err
 	}
 	r.s, r.src, r.last, r.committed = s, s.NewSource("spool", nil), 0, r.saved
+	r.gathered = nil
 	return r.src.Rewind(r.saved)
 }
 
@@ -136,17 +143,41 @@ func (r *crashRun) fault(op, _ string) error {
 }
 
 func (r *crashRun) append(n int) error {
-	msgs := make([]Message, n)
-	first := r.issued + 1
-	for i := range msgs {
-		r.issued++
-		msgs[i].Text = append(binary.BigEndian.AppendUint64(nil, r.issued), make([]byte, r.rng.IntN(100))...)
+	msgs := r.issue(n)
+	if err := r.s.Append(r.ctx, msgs); err != nil {
+		r.gathered = r.gathered[:len(r.gathered)-n] // some may not even have come into memory
+		return err
 	}
-	err := r.s.Append(r.ctx, msgs)
-	for seq := first; err == nil && seq <= r.issued; seq++ {
-		r.acked[seq] = true
+	r.ack()
+	return nil
+}
+
+func (r *crashRun) gather(n int) error {
+	msgs := r.issue(n)
+	err := r.s.Gather(r.ctx, msgs)
+	if err != nil {
+		r.gathered = r.gathered[:len(r.gathered)-n]
 	}
 	return err
+}
+
+// issue makes messages.
+func (r *crashRun) issue(n int) []Message {
+	msgs := make([]Message, n)
+	for i := range msgs {
+		r.issued++
+		r.gathered = append(r.gathered, r.issued)
+		msgs[i].Text = append(binary.BigEndian.AppendUint64(nil, r.issued), make([]byte, r.rng.IntN(100))...)
+	}
+	return msgs
+}
+
+// ack notes that all that was taken is durable.
+func (r *crashRun) ack() {
+	for _, n := range r.gathered {
+		r.acked[n] = true
+	}
+	r.gathered = nil
 }
 
 // read delivers up to n messages, all if n is negative.

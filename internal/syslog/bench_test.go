@@ -22,6 +22,8 @@ func (c *counter) Append(_ context.Context, msgs []spool.Message) error {
 	return nil
 }
 
+func (c *counter) Gather(ctx context.Context, msgs []spool.Message) error { return c.Append(ctx, msgs) }
+
 // BenchmarkIntake measures intake alone, of messages of 500 octets, from the socket
 // to the sink: the CPU time includes the sender's in this process.
 func BenchmarkIntake(b *testing.B) {

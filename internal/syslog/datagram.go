@@ -3,6 +3,7 @@ package syslog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -52,9 +53,10 @@ func (l *Listener) drain(storing context.Context, b *backlog) error {
 			<-b.more
 			continue
 		}
-		if err := l.store(storing, msgs); err != nil {
-			return err
+		if err := l.o.Sink.Append(storing, msgs); err != nil {
+			return fmt.Errorf("store messages: %w", err)
 		}
+		l.counts.stored(msgs)
 		clear(msgs) // the texts belong to the garbage collector again
 	}
 }

@@ -38,7 +38,8 @@ type memory struct {
 	mu      sync.Mutex
 	more    chan struct{} // closed and replaced whenever there is more
 	got     []spool.Message
-	hold    chan struct{} // Append waits for it, if it is not nil
+	waiting []spool.Message // gathered
+	hold    chan struct{}   // Append waits for it, if it is not nil
 	failure error
 }
 
@@ -54,13 +55,25 @@ func (s *memory) Append(ctx context.Context, msgs []spool.Message) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range msgs {
-		m.Text = bytes.Clone(m.Text)
-		s.got = append(s.got, m)
-	}
+	s.keep(msgs)
+	s.got, s.waiting = append(s.got, s.waiting...), nil
 	close(s.more)
 	s.more = make(chan struct{})
 	return s.failure
+}
+
+func (s *memory) Gather(_ context.Context, msgs []spool.Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep(msgs)
+	return nil
+}
+
+func (s *memory) keep(msgs []spool.Message) {
+	for _, m := range msgs {
+		m.Text = bytes.Clone(m.Text)
+		s.waiting = append(s.waiting, m)
+	}
 }
 
 // await returns the messages when there are n of them.

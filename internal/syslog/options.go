@@ -13,10 +13,12 @@ import (
 	"sidecar/internal/spool"
 )
 
-// Sink stores messages. Append returns when they are safe, or with an error when they
-// will not be; then the listener ends. A *spool.Spool is one. It may wait as long as it wants: streams then
-// wait in their senders, datagrams in the backlog. It keeps nothing of msgs, and is
-// called by many goroutines.
+// Sink stores messages. Append returns when they, and all that were gathered before,
+// are safe, or with an error when they will not be; then the listener ends. Gather is
+// the same without being safe yet: it is for what comes so fast that many reads can
+// share one Append. A *spool.Spool is a sink. Both may wait as long as they want:
+// streams then wait in their senders, datagrams in the backlog. They keep nothing of
+// msgs, and are called by many goroutines.
 //
 // Of a message are set: Text, without framing, not empty and at most
 // Options.MaxMessageBytes long; TimeUsec; Source, "syslog"; Peer and Host, the sender's
@@ -24,6 +26,7 @@ import (
 // "unixgram"; Priority, -1.
 type Sink interface {
 	Append(ctx context.Context, msgs []spool.Message) error
+	Gather(ctx context.Context, msgs []spool.Message) error
 }
 
 // Options say where and how to listen. Of the limits 0 means the default.
@@ -68,8 +71,9 @@ type Options struct {
 	BacklogBytes int
 	// DiscardEvery is the distance between calls of OnDiscard, 1 min.
 	DiscardEvery time.Duration
-	// Gather is how long to wait for more after a read that brought little, 2 ms;
-	// less than 0 is not at all.
+	// Gather is how long to wait for more after a read that brought little, and how
+	// long reads that bring much may wait to be stored together, 2 ms; less than 0 is
+	// not at all.
 	Gather time.Duration
 	// StopTimeout bounds the storing of what was received, after the end, 5 s.
 	StopTimeout time.Duration

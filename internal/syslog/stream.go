@@ -182,11 +182,16 @@ type stream struct {
 	envelope spool.Message // of all its messages
 	batch    []spool.Message
 
-	silent bool      // nothing has come yet
-	begun  time.Time // when the time for the first octet or for a message began
-	since  int       // octets since then
-	until  time.Time // when to stop reading at the end, or zero
+	silent   bool      // nothing has come yet
+	begun    time.Time // when the time for the first octet or for a message began
+	since    int       // octets since then
+	until    time.Time // when to stop reading at the end, or zero
+	gathered bool      // the sink has messages that are not safe yet
+	due      time.Time // until when more may be gathered, or zero
 }
+
+// recordBytes is the most that one read of TLS returns (RFC 8446 section 5.1).
+const recordBytes = 16 << 10
 
 func (s *stream) run(ctx, storing context.Context) error {
 	o := &s.l.o
@@ -196,28 +201,51 @@ func (s *stream) run(ctx, storing context.Context) error {
 			s.until = time.Now().Add(o.StopTimeout / 2) // there may be a sender that never rests
 		}
 		if err := s.conn.SetReadDeadline(s.deadline(time.Now())); err != nil {
-			return nil // closed by the other side
+			return s.store(storing) // closed by the other side
 		}
 		space := s.frames.space()
 		n, err := s.conn.Read(space)
 		s.frames.wrote(n)
+		if errors.Is(err, os.ErrDeadlineExceeded) && !s.due.IsZero() {
+			if failure := s.store(storing); failure != nil {
+				return failure
+			}
+			continue
+		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && s.until.IsZero() {
 			s.l.counts.timedOut.Add(1)
 		}
-		if failure := s.deliver(storing, n, err != nil); failure != nil {
+		now := time.Now()
+		if failure := s.gather(storing, n, now, err != nil); failure != nil {
 			return failure
 		}
-		if err != nil {
-			return nil
+		// A read that brings much has left more in the kernel.
+		if err == nil && n >= min(len(space), recordBytes)/2 && o.Gather > 0 {
+			if s.gathered && s.due.IsZero() {
+				s.due = now.Add(o.Gather)
+			}
+			continue
 		}
-		if n < len(space)/2 && o.Gather > 0 {
+		if failure := s.store(storing); failure != nil || err != nil {
+			return failure
+		}
+		if o.Gather > 0 {
 			wait(ctx, o.Gather)
 		}
 	}
 }
 
-// deadline returns until when something must come.
+// deadline returns until when to wait for more.
 func (s *stream) deadline(now time.Time) time.Time {
+	end := s.patience(now)
+	if !s.due.IsZero() && s.due.Before(end) {
+		return s.due
+	}
+	return end
+}
+
+// patience returns until when something must come.
+func (s *stream) patience(now time.Time) time.Time {
 	o := &s.l.o
 	switch {
 	case !s.until.IsZero():
@@ -238,17 +266,17 @@ func (s *stream) deadline(now time.Time) time.Time {
 
 // maxBatch bounds the messages that are handed over at once: a read can hold very
 // many short ones.
-const maxBatch = 256
+const maxBatch = 64
 
-// deliver gives what n new octets have completed to the sink, and at the end of the
+// gather gives what n new octets have completed to the sink, and at the end of the
 // stream what is left.
-func (s *stream) deliver(storing context.Context, n int, ended bool) error {
+func (s *stream) gather(storing context.Context, n int, now time.Time, ended bool) error {
 	if n > 0 && s.silent {
 		s.silent, s.begun = false, time.Time{}
 	}
 	s.since += n
 	m := s.envelope
-	m.TimeUsec = time.Now().UnixMicro()
+	m.TimeUsec = now.UnixMicro()
 	for more := true; more; {
 		s.batch = s.batch[:0]
 		for more && len(s.batch) < maxBatch {
@@ -264,20 +292,24 @@ func (s *stream) deliver(storing context.Context, n int, ended bool) error {
 		if len(s.batch) == 0 {
 			break
 		}
-		s.begun = time.Time{}
-		if err := s.l.store(storing, s.batch); err != nil {
-			return err
+		s.begun, s.gathered = time.Time{}, true
+		if err := s.l.o.Sink.Gather(storing, s.batch); err != nil {
+			return fmt.Errorf("store messages: %w", err)
 		}
+		s.l.counts.stored(s.batch)
 	}
 	s.l.counts.framed(&s.frames.stats)
 	return nil
 }
 
-// store gives messages to the sink.
-func (l *Listener) store(storing context.Context, msgs []spool.Message) error {
-	if err := l.o.Sink.Append(storing, msgs); err != nil {
+// store makes what is gathered safe.
+func (s *stream) store(storing context.Context) error {
+	if !s.gathered {
+		return nil
+	}
+	s.gathered, s.due = false, time.Time{}
+	if err := s.l.o.Sink.Append(storing, nil); err != nil {
 		return fmt.Errorf("store messages: %w", err)
 	}
-	l.counts.stored(msgs)
 	return nil
 }

@@ -87,6 +87,8 @@ func (p printer) Append(_ context.Context, msgs []spool.Message) error {
 	return nil
 }
 
+func (p printer) Gather(ctx context.Context, msgs []spool.Message) error { return p.Append(ctx, msgs) }
+
 func receive() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
