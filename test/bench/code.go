@@ -113,7 +113,7 @@ func addRound(rows []*row, out []byte) ([]*row, error) {
 // printRows prints medians. A ratio is the median of the rounds' own, in which a
 // slow moment of the machine mostly cancels out.
 func printRows(job string, rows []*row) {
-	fmt.Printf("\n| %s | CPU ns | ratio | lines/s on one core | allocations | bytes |\n|---|---|---|---|---|---|\n", job)
+	fmt.Printf("| %s | CPU ns | ratio | lines/s on one core | allocations | bytes |\n|---|---|---|---|---|---|\n", job)
 	for _, r := range rows {
 		ratios := slices.Clone(r.nsec)
 		for round, base := range rows[0].nsec {
@@ -122,4 +122,5 @@ func printRows(job string, rows []*row) {
 		nsec := median(r.nsec)
 		fmt.Printf("| %s | %.0f | %.1f | %.0fk | %.0f | %.0f |\n", r.name, nsec, median(ratios), 1e6/nsec, median(r.allocs), median(r.bytes))
 	}
+	fmt.Println()
 }

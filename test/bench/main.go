@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,11 +28,20 @@ import (
 )
 
 func main() {
-	entries := flag.Int("n", 1_000_000, "journal `entries`; 0 leaves the journal out")
+	entries := flag.Int("n", 1_000_000, "`number` of journal entries and of syslog messages")
+	parts := flag.String("parts", "journal,syslog,code", "what is measured, `names` with commas in between")
 	rounds := flag.Int("rounds", 3, "interleaved rounds")
 	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
 	reader := flag.String("read", "", "only read the journal of the directory that is the argument, with this `reader`")
+	store := flag.String("store", "", "only take -n syslog messages in at this `address`, by way of a spool in the directory that is the argument")
 	flag.Parse()
+	if *store != "" {
+		if err := takeSyslog(*store, flag.Arg(0), *entries); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *reader != "" {
 		if err := read(*reader, flag.Arg(0)); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -39,13 +49,13 @@ func main() {
 		}
 		return
 	}
-	if err := run(*entries, *rounds, *lines); err != nil {
+	if err := run(*parts, *entries, *rounds, *lines); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(entries, rounds int, linesPath string) error {
+func run(parts string, entries, rounds int, linesPath string) error {
 	lines, err := readLines(linesPath)
 	if err != nil {
 		return err
@@ -55,21 +65,38 @@ func run(entries, rounds int, linesPath string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Printf("%s, %d CPUs, %s\n", cpuModel(), runtime.NumCPU(), runtime.Version())
-	if entries > 0 {
-		fmt.Fprintf(os.Stderr, "bench: writing a journal of %d entries\n", entries)
-		size, err := writeJournal(filepath.Join(dir, "journal"), entries, lines)
+	fmt.Printf("%s, %d CPUs, %s\n\n", cpuModel(), runtime.NumCPU(), runtime.Version())
+	for part := range strings.SplitSeq(parts, ",") {
+		switch part {
+		case "journal":
+			err = benchJournal(dir, lines, entries, rounds)
+		case "syslog":
+			err = benchSyslog(dir, lines, entries, rounds)
+		case "code":
+			err = benchCode(dir)
+		default:
+			err = fmt.Errorf("there is no part %q", part)
+		}
 		if err != nil {
 			return err
 		}
-		fmt.Printf("\n%d entries of 22 fields, journal of %d MB\n\n", entries, size>>20)
-		for _, contenders := range [][]contender{shippers(dir, entries), journalReaders(dir, entries)} {
-			if err := compare(contenders, entries, rounds); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+func benchJournal(dir string, lines [][]byte, entries, rounds int) error {
+	fmt.Fprintf(os.Stderr, "bench: writing a journal of %d entries\n", entries)
+	size, err := writeJournal(filepath.Join(dir, "journal"), entries, lines)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d entries of 22 fields, journal of %d MB\n\n", entries, size>>20)
+	for _, contenders := range [][]contender{shippers(dir, entries), journalReaders(dir, entries)} {
+		if err := compare(contenders, entries, rounds); err != nil {
+			return err
 		}
 	}
-	return benchCode(dir)
+	return nil
 }
 
 // readLines returns the messages to ship.
@@ -219,29 +246,43 @@ func medianOf(samples []sample, figure func(sample) float64) float64 {
 
 func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
 
-// runLogship ships the journal to a receiver in this process that counts frames.
+// runLogship ships the journal.
 func runLogship(dir string, entries int) (sample, error) {
+	state, err := os.MkdirTemp(dir, "state-")
+	if err != nil {
+		return sample{}, err
+	}
+	return runShipper(entries, func(output string) (*exec.Cmd, error) {
+		return exec.Command("bin/logship", "run", "--set", "input.journald.directory="+filepath.Join(dir, "journal"),
+			"--set", "input.journald.start=head", "--set", "output.url=gelf+tcp://"+output,
+			"--set", "parse.multiline=false", // one frame for each entry, to know when all have come
+			"--set", "state.dir="+state, "--set", "metrics.listen=", "--set", "log.level=warn"), nil
+	}, func() error { return nil })
+}
+
+// runShipper starts a shipper that sends to the address output, gives it what to ship
+// by feed, and stops it when a receiver in this process has counted all frames.
+func runShipper(frames int, command func(output string) (*exec.Cmd, error), feed func() error) (sample, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return sample{}, err
 	}
 	defer l.Close()
 	enough := make(chan struct{})
-	go count(l, int64(entries), enough)
-	state, err := os.MkdirTemp(dir, "state-")
+	go count(l, int64(frames), enough)
+	cmd, err := command(l.Addr().String())
 	if err != nil {
 		return sample{}, err
 	}
-	cmd := exec.Command("bin/logship", "run", "--set", "input.journald.directory="+filepath.Join(dir, "journal"),
-		"--set", "input.journald.start=head", "--set", "output.url=gelf+tcp://"+l.Addr().String(),
-		"--set", "parse.multiline=false", // one frame for each entry, to know when all have come
-		"--set", "state.dir="+state, "--set", "metrics.listen=", "--set", "log.level=warn")
 	cmd.Stderr = os.Stderr
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return sample{}, err
 	}
 	rss := watchPeak(cmd.Process.Pid)
+	if err := feed(); err != nil {
+		return sample{}, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
 	<-enough
 	wall := time.Since(start)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
