@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -63,8 +64,9 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 		files = strings.Join(effective.Files(), ", ")
 	}
 	report("configuration", nil, files)
-	out, target, outErr := c.output(effective)
-	report("output", outErr, c.Output.URL)
+	o := opener{c, effective, slog.New(slog.DiscardHandler)}
+	_, _, outErr := o.output()
+	report("output", outErr, strings.TrimSpace(c.Output.URL+" "+strings.Join(c.Output.URLs, " ")))
 	if c.Input.Journald.Enabled {
 		found, err := checkJournal(c)
 		report("journal", err, found)
@@ -92,7 +94,14 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 		report("spool", err, found)
 	}
 	if connect && outErr == nil {
-		report("connect", confirmAlone(ctx, out, nil, time.Duration(c.Output.Timeout)), target+" accepts connections and confirms")
+		targets, _ := o.targets() // output has found them all right
+		for _, t := range targets {
+			out, err := t.open(o, t.URL)
+			if err == nil {
+				err = confirmAlone(ctx, out, nil, time.Duration(c.Output.Timeout))
+			}
+			report("connect", err, t.name()+" accepts connections and confirms")
+		}
 	}
 	if len(errs) == 0 {
 		return nil
@@ -170,15 +179,20 @@ func confirmAlone(ctx context.Context, out output.Output, frames []byte, timeout
 	if _, err := out.Cut(ctx, 1, true); err != nil && ctx.Err() != nil {
 		return withCode(code(err), err)
 	}
-	select {
-	case event := <-out.Events():
-		if event.Kind == output.Confirmed {
-			return nil
+	for {
+		select {
+		case event := <-out.Events():
+			if event.Kind == output.Confirmed {
+				return nil
+			}
+			if event.Err == nil {
+				continue
+			}
+			return withCode(code(event.Err), event.Err)
+		case <-ctx.Done():
+			return withCode(exitUnreachable, fmt.Errorf("wait for the receiver to close the connection: nothing within %v; "+
+				"it cannot confirm: is there a proxy or load balancer in between that does not pass on a half-close?", timeout))
 		}
-		return withCode(code(event.Err), event.Err)
-	case <-ctx.Done():
-		return withCode(exitUnreachable, fmt.Errorf("wait for the receiver to close the connection: nothing within %v; "+
-			"it cannot confirm: is there a proxy or load balancer in between that does not pass on a half-close?", timeout))
 	}
 }
 

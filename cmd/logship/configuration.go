@@ -97,6 +97,12 @@ type Config struct {
 	} `toml:"limits"`
 	Output struct {
 		URL          string            `toml:"url"`
+		URLs         []string          `toml:"urls"`
+		Balance      string            `toml:"balance"`
+		Reconnect    settings.Duration `toml:"reconnect"`
+		DNSRefresh   settings.Duration `toml:"dns_refresh"`
+		LBStatus     string            `toml:"lbstatus"`
+		Confirm      string            `toml:"confirm"`
 		Timeout      settings.Duration `toml:"timeout"`
 		MaxFrame     settings.Size     `toml:"max_frame"`
 		ReplayWindow settings.Duration `toml:"replay_window"`
@@ -157,6 +163,10 @@ func defaultConfig() Config {
 	c.Types.Mode = "learn"
 	c.Types.MaxNames = guard.DefaultMaxNames
 	c.Limits.Summary = settings.Duration(time.Minute)
+	c.Output.Balance = "failover"
+	c.Output.Reconnect = settings.Duration(10 * time.Minute)
+	c.Output.DNSRefresh = settings.Duration(time.Minute)
+	c.Output.Confirm = "auto"
 	c.Output.Timeout = settings.Duration(10 * time.Second)
 	c.Output.MaxFrame = 256 << 10
 	c.Output.TLS.Min = "1.3"
@@ -227,11 +237,7 @@ func (c *Config) check(e *settings.Effective) error {
 	if _, err := time.LoadLocation(c.Parse.Timezone); err != nil {
 		bad("parse.timezone", "%q is not a time zone of this machine: want UTC, Local or a name such as Europe/Warsaw", c.Parse.Timezone)
 	}
-	if c.Output.URL != "" {
-		if _, err := parseTarget(c.Output.URL); err != nil {
-			bad("output.url", "%v", err)
-		}
-	}
+	errs = append(errs, c.checkOutput(e)...)
 	if !isListenAddress(c.Metrics.Listen) {
 		bad("metrics.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Metrics.Listen)
 	}
@@ -253,6 +259,19 @@ func (c *Config) check(e *settings.Effective) error {
 		}
 	}
 	return errors.Join(append(errs, c.checkRanges(e)...)...)
+}
+
+// checkOutput returns what is wrong with where to ship to.
+func (c *Config) checkOutput(e *settings.Effective) (errs []error) {
+	if c.Output.URL != "" || len(c.Output.URLs) > 0 {
+		if _, err := (opener{Config: c, effective: e}).targets(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := checkLBStatus(c.Output.LBStatus); err != nil {
+		errs = append(errs, e.Errorf("output.lbstatus", "%v", err))
+	}
+	return errs
 }
 
 // rules compiles the rules, aliases and limits.
@@ -316,6 +335,10 @@ func (c *Config) checkRanges(e *settings.Effective) []error {
 		{"parse.max_fields", c.Parse.MaxFields >= 1 && c.Parse.MaxFields <= 480, "1 to 480"},
 		{"parse.max_value", c.Parse.MaxValue >= 256 && c.Parse.MaxValue <= 32766, "256 to 32766 bytes, what OpenSearch takes"},
 		{"types.max_names", c.Types.MaxNames >= 1, "at least 1"},
+		{"output.balance", c.Output.Balance == "failover" || c.Output.Balance == "random", `"failover" or "random"`},
+		{"output.reconnect", c.Output.Reconnect >= 0, "0s or more"},
+		{"output.dns_refresh", c.Output.DNSRefresh >= 0, "0s or more"},
+		{"output.confirm", slices.Contains([]string{"auto", "half_close", "kernel", "none"}, c.Output.Confirm), `"auto", "half_close", "kernel" or "none"`},
 		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
 		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
 		{"output.replay_window", c.Output.ReplayWindow >= 0, "0s or more"},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"strconv"
 	"text/tabwriter"
@@ -185,7 +186,7 @@ func (c *Config) retry(ctx context.Context, flags *configFlags, w io.Writer, fil
 	if err != nil {
 		return err
 	}
-	out, _, err := c.output(effective)
+	out, _, err := opener{c, effective, slog.New(slog.DiscardHandler)}.output()
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"sidecar/internal/journal"
 	"sidecar/internal/journal/journaltest"
+	"sidecar/internal/output"
 	"sidecar/internal/ship"
 	"sidecar/internal/spool"
 	"sidecar/internal/syslog"
@@ -39,7 +40,7 @@ func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
 	}
 	defer listener.Close()
 	line := ship.New(ship.Options{Sources: []ship.Source{source}, Metrics: ship.NewMetrics(1)})
-	all, err := registry(line, &inputs{spool: stored, syslog: []*syslog.Listener{listener}}).Gather()
+	all, err := registry(line, output.NewGroup(output.GroupOptions{Targets: []output.Target{{Name: "graylog:12201"}}}), &inputs{spool: stored, syslog: []*syslog.Listener{listener}}).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
 			t.Errorf("%s (%s) is not documented", name, family.GetType())
 		}
 	}
-	for _, name := range []string{"logship_build_info", "logship_journal_fallback_files", "logship_output_connected"} {
+	for _, name := range []string{"logship_build_info", "logship_journal_fallback_files", "logship_output_connected", "logship_ack_mode", "logship_target_in_use", "logship_target_held", "logship_target_failures_total"} {
 		if !found[name] {
 			t.Errorf("%s is not there", name)
 		}

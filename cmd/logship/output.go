@@ -2,18 +2,21 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"sidecar/internal/output"
 	"sidecar/internal/settings"
@@ -24,13 +27,13 @@ type scheme struct {
 	form  string // what its URLs look like, for messages
 	port  string // if the URL has a host without one
 	check func(u *url.URL) error
-	open  func(c *Config, e *settings.Effective, u *url.URL) (output.Output, error)
+	open  func(o opener, u *url.URL) (output.Output, error)
 }
 
 // schemes are the kinds of outputs by the scheme of their URLs.
 var schemes = map[string]scheme{
-	"gelf+tcp": {"gelf+tcp://host:12201", "12201", hostOnly, (*Config).openTCP},
-	"gelf+tls": {"gelf+tls://host:12201", "12201", hostOnly, (*Config).openTCP},
+	"gelf+tcp": {"gelf+tcp://host:12201", "12201", hostOnly, opener.tcp},
+	"gelf+tls": {"gelf+tls://host:12201", "12201", hostOnly, opener.tcp},
 }
 
 // target is where messages go: a URL of a known scheme that passed its check,
@@ -89,89 +92,149 @@ func hostOnly(u *url.URL) error {
 	return nil
 }
 
-// output returns the output, not connected, and its name for logs. An empty URL is
-// an error.
-func (c *Config) output(e *settings.Effective) (output.Output, string, error) {
-	if c.Output.URL == "" {
-		return nil, "", e.Errorf("output.url", `not set: say where to ship to, such as url = "gelf+tcp://graylog.example.com:12201" in [output], or LOGSHIP_OUTPUT__URL`)
-	}
-	t, err := parseTarget(c.Output.URL)
-	if err != nil {
-		return nil, "", e.Errorf("output.url", "%v", err)
-	}
-	out, err := t.open(c, e, t.URL)
-	return out, t.name(), err
+// opener makes outputs.
+type opener struct {
+	*Config
+	effective *settings.Effective
+	log       *slog.Logger
 }
 
-// openTCP returns GELF over TCP, or over TLS if the scheme says so.
-func (c *Config) openTCP(e *settings.Effective, u *url.URL) (output.Output, error) {
-	o := output.TCPOptions{Address: u.Host, DialTimeout: time.Duration(c.Output.Timeout)}
+// targets returns the targets of output.url and output.urls, in their order. None
+// is an error.
+func (o opener) targets() ([]target, error) {
+	var all []target
+	var errs []error
+	add := func(key, raw string) {
+		t, err := parseTarget(raw)
+		if err != nil {
+			errs = append(errs, o.effective.Errorf(key, "%v", err))
+		}
+		all = append(all, t)
+	}
+	if o.Output.URL != "" {
+		add("output.url", o.Output.URL)
+	}
+	for _, raw := range o.Output.URLs {
+		add("output.urls", raw)
+	}
+	if len(all) == 0 {
+		return nil, o.effective.Errorf("output.url", `not set: say where to ship to, such as url = "gelf+tcp://graylog.example.com:12201" in [output], or LOGSHIP_OUTPUT__URL`)
+	}
+	return all, errors.Join(errs...)
+}
+
+// output returns the output, not connected, and its name for logs.
+func (o opener) output() (*output.Group, string, error) {
+	targets, err := o.targets()
+	if err != nil {
+		return nil, "", err
+	}
+	group := output.GroupOptions{Random: o.Output.Balance == "random", Reconnect: time.Duration(o.Output.Reconnect), Log: o.log}
+	names := make([]string, 0, len(targets))
+	for _, t := range targets {
+		out, err := t.open(o, t.URL)
+		if err != nil {
+			return nil, "", err
+		}
+		names = append(names, t.name())
+		group.Targets = append(group.Targets, output.Target{Name: t.name(), Output: out, LBStatus: o.lbStatus(t.URL)})
+	}
+	group.Client, err = o.lbClient()
+	return output.NewGroup(group), strings.Join(names, ", "), err
+}
+
+// lbHost stands for the host of each target in output.lbstatus.
+const lbHost = "{host}"
+
+// lbStatus returns the URL of the state of a target; "" if it has none.
+func (o opener) lbStatus(u *url.URL) string {
+	host := u.Hostname()
+	if host == "" {
+		return ""
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return strings.ReplaceAll(o.Output.LBStatus, lbHost, host)
+}
+
+// checkLBStatus returns what is wrong with output.lbstatus.
+func checkLBStatus(raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(strings.ReplaceAll(raw, lbHost, "host"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		return errors.New(`not the URL of a state: want "http://{host}:9000/api/system/lbstatus" or "https://…"; {host} is the host of each receiver`)
+	}
+	return nil
+}
+
+// lbClient returns what asks for output.lbstatus: with the TLS of the output, and
+// without proxies.
+func (o opener) lbClient() (*http.Client, error) {
+	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}
+	if strings.HasPrefix(o.Output.LBStatus, "https:") {
+		if _, err := o.readTLS(""); err != nil {
+			return nil, err
+		}
+		transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			conf, err := o.readTLS(host)
+			if err != nil {
+				return nil, err
+			}
+			return (&tls.Dialer{Config: conf}).DialContext(ctx, network, address)
+		}
+	}
+	return &http.Client{Transport: transport}, nil
+}
+
+// resolver returns how host names of outputs become addresses.
+func (o opener) resolver() output.Resolver {
+	return output.Resolver{Refresh: time.Duration(o.Output.DNSRefresh), Shuffle: o.Output.Balance == "random"}
+}
+
+// tcp returns GELF over TCP, or over TLS if the scheme says so.
+func (o opener) tcp(u *url.URL) (output.Output, error) {
+	options := output.TCPOptions{Address: u.Host, DialTimeout: time.Duration(o.Output.Timeout),
+		Ack: output.Ack(o.Output.Confirm), Resolver: o.resolver(), Log: o.log}
 	if u.Scheme == "gelf+tls" {
 		var err error
-		if o.TLS, err = c.tls(e, u.Hostname()); err != nil {
+		if options.TLS, err = o.tls(u.Hostname()); err != nil {
 			return nil, err
 		}
 	}
-	return output.NewTCP(o), nil
+	return output.NewTCP(options), nil
 }
 
-// tls returns what makes the TLS configuration of a connection to a receiver of
-// that name. It reads the files anew each time, so that certificates can be
-// replaced under a logship that runs.
-func (c *Config) tls(e *settings.Effective, host string) (func() (*tls.Config, error), error) {
-	t := &c.Output.TLS
-	read := func() (*tls.Config, error) {
-		conf := &tls.Config{ServerName: cmp.Or(t.ServerName, host), MinVersion: tls.VersionTLS13}
-		if t.Min == "1.2" {
-			conf.MinVersion = tls.VersionTLS12
+// outputMetrics are the metrics of the targets.
+type outputMetrics struct{ *output.Group }
+
+// Describe implements prometheus.Collector.
+func (m outputMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m outputMetrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.Status()
+	metric := func(kind prometheus.ValueType, name, help string, v float64, label, value string) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("logship_"+name, help, []string{label}, nil), kind, v, value)
+	}
+	is := func(b bool) float64 {
+		if b {
+			return 1
 		}
-		var err error
-		if t.CA != "" {
-			if conf.RootCAs, err = authorities(e, "output.tls.ca", t.CA); err != nil {
-				return nil, err
-			}
-		}
-		conf.Certificates, err = certificates(e, "output.tls", t.Cert, t.Key)
-		return conf, err
+		return 0
 	}
-	_, err := read()
-	return read, err
-}
-
-// authorities reads the certificates of authorities from a PEM file; key is the
-// setting's.
-func authorities(e *settings.Effective, key, path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, e.Errorf(key, "%v", err)
+	for i, t := range m.Targets {
+		metric(prometheus.GaugeValue, "target_in_use", "1 for the receiver that messages go to, or went to last.", is(t.Name == s.Target), "target", t.Name)
+		metric(prometheus.GaugeValue, "target_held", "1 while the receiver wants to be sent nothing.", is(t.Name == s.Target && s.Held), "target", t.Name)
+		metric(prometheus.CounterValue, "target_failures_total", "Times that the receiver could not be connected to, or its connection failed.", float64(s.Failures[i]), "target", t.Name)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, e.Errorf(key, "%s holds no certificate in PEM form", path)
+	for _, ack := range []output.Ack{output.AckHalfClose, output.AckKernel, output.AckNone} {
+		metric(prometheus.GaugeValue, "ack_mode", "1 for what the last confirmation stood on.", is(s.Ack == ack), "mode", string(ack))
 	}
-	return pool, nil
-}
-
-// certificates reads a certificate and its key, of the settings cert and key of a
-// table; none if neither is set.
-func certificates(e *settings.Effective, table, path string, secret settings.Secret) ([]tls.Certificate, error) {
-	if (path == "") != secret.IsZero() {
-		return nil, e.Errorf(table+".cert", "cert and key belong together: set both or none")
-	}
-	if path == "" {
-		return nil, nil
-	}
-	cert, err := os.ReadFile(path)
-	if err != nil {
-		return nil, e.Errorf(table+".cert", "%v", err)
-	}
-	key, err := secret.Reveal()
-	if err != nil {
-		return nil, e.Errorf(table+".key", "%v", err)
-	}
-	pair, err := tls.X509KeyPair(cert, []byte(key))
-	if err != nil {
-		return nil, e.Errorf(table+".cert", "%v", err)
-	}
-	return []tls.Certificate{pair}, nil
 }

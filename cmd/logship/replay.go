@@ -152,7 +152,7 @@ var errIncomplete = errors.New("not the whole span was read: it was stopped, or 
 
 // send sends the span and returns when it is confirmed.
 func (r *replayer) send(ctx context.Context) error {
-	out, target, err := r.output(r.effective)
+	out, target, err := opener{r.Config, r.effective, r.log}.output()
 	if err != nil {
 		return err
 	}

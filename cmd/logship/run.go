@@ -23,6 +23,7 @@ import (
 	"sidecar/internal/guard"
 	"sidecar/internal/join"
 	"sidecar/internal/journal"
+	"sidecar/internal/output"
 	"sidecar/internal/settings"
 	"sidecar/internal/ship"
 )
@@ -86,7 +87,7 @@ func (r *runner) run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	out, target, err := r.output(r.effective)
+	out, target, err := opener{r.Config, r.effective, r.log}.output()
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	r.log.Info("ship", "version", version, "sources", strings.Join(names(o.Sources), ", "), "target", target)
-	return r.supervise(ctx, line, &in, listener)
+	return r.supervise(ctx, line, out, &in, listener)
 }
 
 // typeGuard returns the guard of types with what the state directory, if there is
@@ -242,19 +243,21 @@ func (r *runner) listen() (net.Listener, error) {
 
 // supervise runs the line with what belongs around it: metrics, notifications,
 // watchdog. It returns after all of it has ended and closes listener.
-func (r *runner) supervise(ctx context.Context, line *ship.Line, in *inputs, listener net.Listener) error {
+func (r *runner) supervise(ctx context.Context, line *ship.Line, out *output.Group, in *inputs, listener net.Listener) error {
 	around, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
 	if listener != nil {
 		wg.Go(func() {
-			if err := daemon.Serve(around, listener, registry(line, in), health(line.Metrics)); err != nil {
+			if err := daemon.Serve(around, listener, registry(line, out, in), health(line.Metrics)); err != nil {
 				r.log.Error("metrics are not served any more", "err", err)
 			}
 		})
 	}
-	wg.Go(func() { daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line) }) })
+	wg.Go(func() {
+		daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line, out.Status()) })
+	})
 	daemon.Ready(r.log)
 	said := make(chan struct{})
 	finished := context.AfterFunc(ctx, func() {
@@ -272,7 +275,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, in *inputs, lis
 	return err
 }
 
-func registry(line *ship.Line, in *inputs) *prometheus.Registry {
+func registry(line *ship.Line, out *output.Group, in *inputs) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
@@ -288,7 +291,7 @@ func registry(line *ship.Line, in *inputs) *prometheus.Registry {
 	if len(in.syslog) > 0 {
 		r.MustRegister(syslogMetrics(in.syslog))
 	}
-	r.MustRegister(line.Metrics, &line.Pipeline, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(line.Metrics, &line.Pipeline, outputMetrics{out}, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -310,11 +313,17 @@ func health(m *ship.Metrics) daemon.Health {
 }
 
 // statusLine is what `systemctl status` shows.
-func statusLine(line *ship.Line) (string, bool) {
+func statusLine(line *ship.Line, out output.GroupStatus) (string, bool) {
 	s := line.Metrics.Status(time.Now())
-	connection := "connected"
-	if !s.Connected {
+	connection := "connected to " + out.Target
+	switch {
+	case !s.Connected:
 		connection = "not connected"
+	case out.Held:
+		connection += ", which wants to be sent nothing for now"
+	}
+	if out.Ack == output.AckKernel || out.Ack == output.AckNone {
+		connection += ", ack_mode " + string(out.Ack)
 	}
 	text := fmt.Sprintf("%s, %d messages sent, %d confirmed", connection, s.Sent, s.Confirmed)
 	if s.Lag > 0 {

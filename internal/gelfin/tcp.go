@@ -38,26 +38,21 @@ func (l *Listener) runTCP(storing context.Context, ln net.Listener) {
 			}
 			continue
 		}
-		// The end that a sender sees says that everything is stored. So whatever else ends
-		// the connection, the death of this process too, resets it.
-		c.(*net.TCPConn).SetLinger(0)
 		if !l.enter(c) {
 			c.Close()
 			continue
 		}
 		wg.Go(func() {
 			defer l.leave(c)
-			defer c.Close()
-			if l.serve(storing, c) {
-				c.(*net.TCPConn).SetLinger(-1)
-			}
+			defer c.Close() // after everything is stored: the end that the sender sees confirms it
+			l.serve(storing, c)
 		})
 	}
 }
 
 // serve reads frames, which end in NUL, until the stream ends, and stores those of each
-// read together. It reports whether the sender has ended it and everything is stored.
-func (l *Listener) serve(storing context.Context, c net.Conn) bool {
+// read together.
+func (l *Listener) serve(storing context.Context, c net.Conn) {
 	f := framer{max: l.o.MaxMessageBytes, discard: l.o.OnDiscard}
 	peer := address(c.RemoteAddr())
 	var msgs []spool.Message
@@ -72,11 +67,8 @@ func (l *Listener) serve(storing context.Context, c net.Conn) bool {
 		for _, text := range frames {
 			msgs = append(msgs, l.message(text, "tcp", peer))
 		}
-		if !l.store(storing, msgs) {
-			return false
-		}
-		if err != nil {
-			return errors.Is(err, io.EOF) && !l.ending() // else the end may be our own
+		if !l.store(storing, msgs) || err != nil {
+			return
 		}
 	}
 }

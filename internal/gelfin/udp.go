@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -101,91 +102,67 @@ func (l *Listener) runUDP(storing context.Context, s *socket.Socket) {
 	wg.Wait()
 }
 
-// chunkPause is how long a sender may need at the end for the rest of its chunks.
-const chunkPause = 100 * time.Millisecond
+// How long to wait at the end for another datagram: the kernel has them at once, a sender
+// needs a moment for the rest of its chunks.
+const (
+	restPause  = time.Millisecond
+	chunkPause = 100 * time.Millisecond
+)
 
 // receive reads datagrams into the backlog until shut ends it, and then what has come by
 // then.
 func (l *Listener) receive(s *socket.Socket, b *backlog) {
-	r := reader{l: l, b: b, conn: s.Datagram.(*net.UDPConn), inherited: !s.Made,
-		chunks: reassembler{maxBytes: l.o.MaxMessageBytes, maxPending: l.o.ChunkBytes, discard: l.o.OnDiscard},
-		buf:    make([]byte, 64<<10), control: make([]byte, unix.CmsgSpace(4))}
-	err := r.read()
-	if errors.Is(err, os.ErrDeadlineExceeded) && l.ending() {
-		r.conn.SetReadDeadline(time.Now().Add(l.o.StopTimeout / 2)) // there may be a sender that never rests
-		for err = nil; err == nil && readable(r.conn, r.chunks.pause()); {
-			err = r.next()
+	r := reassembler{maxBytes: l.o.MaxMessageBytes, maxPending: l.o.ChunkBytes, discard: l.o.OnDiscard}
+	conn, buf, control := s.Datagram.(*net.UDPConn), make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
+	var dropped uint32
+	inherited := !s.Made // what was dropped up to the next datagram was counted by another process
+	var until time.Time  // when to end at the latest
+	for {
+		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(buf, control)
+		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+		case late && until.IsZero():
+			until = time.Now().Add(l.o.StopTimeout / 2) // there may be a sender that never rests
+		case late:
+			r.expire(l.o.Now().Add(2 * chunkLifetime)) // what is not whole now never will be
+			return
+		case err != nil:
+			l.o.Log.Warn("receive gelf", "err", err)
+			l.fail(err)
+			return
+		default:
+			count := overflow(control[:oobn])
+			if lost := count - dropped; lost > 0 && !inherited {
+				l.o.OnDiscard(ReasonKernel, uint64(lost)) // modulo 2^32, as the kernel counts
+			}
+			dropped, inherited = count, false
+			l.take(b, &r, from.Addr().Unmap(), buf[:n])
 		}
-		r.chunks.expire(l.o.Now().Add(2 * chunkLifetime)) // what is not whole now never will be
-	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		l.o.Log.Warn("receive gelf", "err", err)
-		l.fail(err)
-	}
-}
-
-// reader puts datagrams into a backlog.
-type reader struct {
-	l            *Listener
-	b            *backlog
-	conn         *net.UDPConn
-	chunks       reassembler
-	dropped      uint32 // by the kernel, as far as counted
-	inherited    bool   // what it dropped up to the next datagram was counted by another process
-	buf, control []byte
-}
-
-func (r *reader) read() (err error) {
-	for err == nil {
-		err = r.next()
-	}
-	return err
-}
-
-// next takes one datagram, and puts it, or the message that it completes, into the backlog.
-func (r *reader) next() error {
-	n, oobn, _, from, err := r.conn.ReadMsgUDPAddrPort(r.buf, r.control)
-	if err != nil {
-		return err
-	}
-	count := overflow(r.control[:oobn])
-	if lost := count - r.dropped; lost > 0 && !r.inherited {
-		r.l.o.OnDiscard(ReasonKernel, uint64(lost)) // modulo 2^32, as the kernel counts
-	}
-	r.dropped, r.inherited = count, false
-	payload, sender := r.buf[:n], from.Addr().Unmap()
-	if isChunk(payload) {
-		payload = r.chunks.add(r.l.o.Now(), sender, payload)
-	}
-	if len(payload) > 0 && !r.b.add(payload, sender.AppendTo(nil)) {
-		r.l.o.OnDiscard(ReasonBacklog, 1)
-	}
-	return nil
-}
-
-// readable waits until the kernel has a datagram; false if none came in time. A deadline
-// would not do: a process that gets no time to read within it leaves what is there.
-func readable(c *net.UDPConn, wait time.Duration) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	n := 0
-	control := raw.Control(func(fd uintptr) {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		for n, err = unix.Poll(fds, int(wait.Milliseconds())); errors.Is(err, unix.EINTR); {
-			n, err = unix.Poll(fds, int(wait.Milliseconds()))
+		if !until.IsZero() {
+			conn.SetReadDeadline(r.next(until))
 		}
-	})
-	return control == nil && err == nil && n > 0
+	}
 }
 
-// pause returns how long to wait at the end for another datagram.
-func (r *reassembler) pause() time.Duration {
+// next returns until when to wait for another datagram, at the end.
+func (r *reassembler) next(until time.Time) time.Time {
+	pause := restPause
 	if len(r.pending) > 0 {
-		return chunkPause
+		pause = chunkPause
 	}
-	return 0
+	if next := time.Now().Add(pause); next.Before(until) {
+		return next
+	}
+	return until
+}
+
+// take puts a datagram, or the message that it completes, into the backlog.
+func (l *Listener) take(b *backlog, r *reassembler, sender netip.Addr, payload []byte) {
+	if isChunk(payload) {
+		payload = r.add(l.o.Now(), sender, payload)
+	}
+	if len(payload) > 0 && !b.add(payload, sender.AppendTo(nil)) {
+		l.o.OnDiscard(ReasonBacklog, 1)
+	}
 }
 
 // overflow returns how many datagrams the kernel has dropped on the socket so far, which

@@ -24,9 +24,13 @@ type conn struct {
 	net.Conn // lower, or TLS on it
 	lower    *lowerConn
 	tls      bool
-	used     bool // something was sent; owned by the line
+	since    time.Time     // when it was opened
+	probe    bool          // only to see how it ends
+	used     atomic.Bool   // something was sent
+	over     chan struct{} // closed when it has ended
 
 	mu      sync.Mutex
+	ack     Ack    // guarded by mu: what confirms the cut
 	current bool   // guarded by mu: it was written to, or is the one to write to
 	cut     uint64 // guarded by mu: the cut that the half-close belongs to, 0 before
 	quiet   bool   // guarded by mu: closed by us, nothing to report
@@ -69,7 +73,7 @@ func (c *conn) fail(err error) {
 // beginClose makes c wait for the peer's EOF: from now on it means that the peer
 // has read everything (Graylog rule R18). It returns an error if the peer was
 // first. endClose must follow.
-func (c *conn) beginClose(id uint64, timeout time.Duration) error {
+func (c *conn) beginClose(id uint64, ack Ack, timeout time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
@@ -81,10 +85,10 @@ func (c *conn) beginClose(id uint64, timeout time.Duration) error {
 	} else if s.state != stateEstablished {
 		return errEarlyEOF
 	}
-	if err := c.SetReadDeadline(time.Now().Add(timeout / closeLooks)); err != nil {
+	c.cut, c.ack = id, ack
+	if err := c.SetReadDeadline(time.Now().Add(c.firstLook(timeout))); err != nil {
 		return err
 	}
-	c.cut = id
 	if c.tls {
 		return nil
 	}
@@ -108,28 +112,60 @@ func (c *conn) endClose() {
 	}
 }
 
-// closeLooks is how often the reader looks for progress in the time-out after
-// the half-close.
+// closeLooks is how often at least the reader looks for progress in the time-out
+// after the half-close.
 const closeLooks = 6
 
-// readToEnd reads c until it ends. A GELF receiver sends nothing; what matters
-// is when and how the stream ends. After the half-close it gives up when nothing
-// was acknowledged for the time-out: a slow receiver must not be taken for a
-// dead one, or what is sent again makes it slower still.
+var (
+	// errStuck: the time-out is over.
+	errStuck = errors.New("no end of stream and no progress after the half-close")
+	// errTaken stands for the end of stream where that is not waited for.
+	errTaken = errors.New("taken by the peer's kernel")
+)
+
+// firstLook returns when to look how far the peer is. c.mu must be held.
+func (c *conn) firstLook(timeout time.Duration) time.Duration {
+	if c.ack == AckHalfClose {
+		return timeout / closeLooks
+	}
+	return time.Millisecond
+}
+
+// taken reports whether what c.ack asks for has come, without an end of stream.
+func (c *conn) taken(s socketInfo) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ack == AckNone || c.ack == AckKernel && s.state == stateFinWait2
+}
+
+// readToEnd reads c until it ends, or until its cut is confirmed without that. A
+// GELF receiver sends nothing; what matters is when and how the stream ends. After
+// the half-close it gives up when nothing was acknowledged for the time-out: a slow
+// receiver must not be taken for a dead one, or what is sent again makes it slower
+// still.
 func (c *conn) readToEnd(timeout time.Duration) error {
 	var b [512]byte
-	unacked, looks := math.MaxInt, 0
+	unacked, waited, look := math.MaxInt, time.Duration(0), time.Duration(0)
 	for {
 		_, err := c.Read(b[:])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if look == 0 {
+				c.mu.Lock()
+				look = c.firstLook(timeout)
+				c.mu.Unlock()
+			}
 			s, infoErr := c.socket()
-			if looks++; s.unacked != unacked {
-				unacked, looks = s.unacked, 1
+			if waited += look; s.unacked != unacked {
+				unacked, waited = s.unacked, look
 			}
-			if looks >= closeLooks || infoErr != nil {
-				return fmt.Errorf("no end of stream and no progress for %v after the half-close: %w", timeout, err)
+			switch {
+			case infoErr == nil && c.taken(s):
+				return errTaken
+			case infoErr != nil || waited >= timeout:
+				return fmt.Errorf("%w for %v: %w", errStuck, timeout, err)
 			}
-			err = c.SetReadDeadline(time.Now().Add(timeout / closeLooks))
+			look = min(2*look, timeout/closeLooks)
+			err = c.SetReadDeadline(time.Now().Add(look))
 		}
 		if err != nil {
 			return err
@@ -150,6 +186,8 @@ func (c *conn) ended(err error) (cut uint64, current, quiet bool, _ error) {
 	switch {
 	case c.broken != nil:
 		err = c.broken
+	case errors.Is(err, errTaken):
+		err = nil
 	case !errors.Is(err, io.EOF):
 	case c.cut == 0 || c.crossed():
 		err = errEarlyEOF
@@ -182,6 +220,7 @@ func (c *conn) crossed() bool {
 // States of a TCP socket (RFC 9293 section 3.3.2), numbered as in linux/tcp_states.h.
 const (
 	stateEstablished = 1
+	stateFinWait2    = 5 // our FIN is acknowledged, and so is all before it
 	stateLastAck     = 9
 	stateClosing     = 11
 )

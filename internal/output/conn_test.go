@@ -59,7 +59,7 @@ func TestHalfCloseAfterAnUnreadFIN(t *testing.T) {
 			if _, err := c.Write([]byte("lost\x00")); err != nil {
 				t.Logf("write: %v", err)
 			}
-			if err := c.beginClose(1, time.Second); !errors.Is(err, errEarlyEOF) {
+			if err := c.beginClose(1, AckHalfClose, time.Second); !errors.Is(err, errEarlyEOF) {
 				t.Errorf("got %v", err)
 			}
 			if cut, _, _, err := c.ended(io.EOF); err == nil {
@@ -103,7 +103,7 @@ func TestTLSMayTakeItsTimeToClose(t *testing.T) {
 // Looking for progress must not take the reset away from the reader.
 func TestLookingDoesNotHideAReset(t *testing.T) {
 	c, peer := pair(t)
-	if err := c.beginClose(1, time.Minute); err != nil {
+	if err := c.beginClose(1, AckHalfClose, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if err := peer.SetLinger(0); err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -52,6 +53,8 @@ type HTTPOptions struct {
 	// MaxBodyBytes is the longest body before compression; 0 means
 	// DefaultMaxBodyBytes.
 	MaxBodyBytes int
+	// Resolver says how the address of the host is found.
+	Resolver Resolver
 	// DialTimeout bounds connecting with the TLS handshake; 0 means 10 seconds.
 	DialTimeout time.Duration
 	// AnswerTimeout bounds a request from its first byte to the end of the answer; 0
@@ -69,6 +72,7 @@ type HTTPOptions struct {
 type HTTP struct {
 	o      HTTPOptions
 	events chan Event
+	dialer dialer
 	conn   *httpConn // nil: none is open
 	limit  int       // of a body, found out by 413
 
@@ -86,7 +90,8 @@ func NewHTTP(o HTTPOptions) *HTTP {
 	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDialTimeout)
 	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, defaultAnswerTimeout)
 	// One cut is pending at most, and it is confirmed when it is made.
-	return &HTTP{o: o, events: make(chan Event, 1), packed: compressor{kind: o.Compression}}
+	port := cmp.Or(o.URL.Port(), map[string]string{"http": "80", "https": "443"}[o.URL.Scheme])
+	return &HTTP{o: o, dialer: newDialer(net.JoinHostPort(o.URL.Hostname(), port), o.Resolver), events: make(chan Event, 1), packed: compressor{kind: o.Compression}}
 }
 
 // Events delivers the confirmations.

@@ -88,8 +88,7 @@ func (h *HTTP) roundTrip(ctx context.Context, request []byte) (answer, error) {
 func (h *HTTP) dial(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, h.o.DialTimeout)
 	defer cancel()
-	port := cmp.Or(h.o.URL.Port(), map[string]string{"http": "80", "https": "443"}[h.o.URL.Scheme])
-	tcp, err := dialTCP(ctx, net.JoinHostPort(h.o.URL.Hostname(), port))
+	tcp, err := h.dialer.dial(ctx)
 	if err != nil {
 		return err
 	}

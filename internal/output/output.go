@@ -43,11 +43,20 @@ const (
 	// NextFailed: the next connection could not be opened, or broke before it was
 	// used; the current one still works.
 	NextFailed
+	// Leave: the output wants to go on over another connection. Call Cut soon, also
+	// if nothing was sent since the last one.
+	Leave
+	// Hold: the receiver wants to be sent nothing for now. Send would work, and so
+	// does Cut. Connect ends it.
+	Hold
+	// Resume: it takes messages again.
+	Resume
 )
 
 // Event is something that happened to a connection while the line did other things.
 type Event struct {
 	Kind EventKind
 	Cut  uint64 // of Confirmed
+	Ack  Ack    // of Confirmed: what it stands on; "" if the receiver confirms by a word of its own
 	Err  error  // of Failed and NextFailed
 }

@@ -8,18 +8,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
-)
-
-// Times of a connection (reliability of half-open and stalled peers: a receiver
-// that pauses for a garbage collection must not be taken for a dead one).
-const (
-	userTimeout         = 30 * time.Second // TCP_USER_TIMEOUT: unacknowledged data or a closed window
-	writeTimeout        = 60 * time.Second // upper bound for one Send
-	defaultDialTimeout  = 10 * time.Second
-	defaultCloseTimeout = 30 * time.Second // Graylog rule R18
 )
 
 // TCPOptions configure a TCP output.
@@ -31,6 +23,12 @@ type TCPOptions struct {
 	TLS func() (*tls.Config, error)
 	// DialTimeout bounds connecting with its handshake; 0 means 10 seconds.
 	DialTimeout time.Duration
+	// Ack is what confirms a cut; "" means AckHalfClose.
+	Ack Ack
+	// Resolver says how the address of the host is found.
+	Resolver Resolver
+	// Log gets changes of what confirms; nil discards them.
+	Log *slog.Logger
 	// CloseTimeout is how long the receiver may take nothing after our half-close
 	// before the connection counts as failed; 0 means 30 seconds.
 	CloseTimeout time.Duration
@@ -41,6 +39,8 @@ type TCPOptions struct {
 // one goroutine.
 type TCP struct {
 	o      TCPOptions
+	dialer dialer // of the attempt under way
+	proof  proof
 	events chan Event
 	wg     sync.WaitGroup
 
@@ -63,37 +63,60 @@ type dialResult struct {
 func NewTCP(o TCPOptions) *TCP {
 	o.DialTimeout = cmp.Or(o.DialTimeout, defaultDialTimeout)
 	o.CloseTimeout = cmp.Or(o.CloseTimeout, defaultCloseTimeout)
-	// An event per connection and attempt can be pending, and there are at most
-	// three connections: the one that is confirmed, the current and the next. More
-	// only wait for the line.
-	return &TCP{o: o, events: make(chan Event, 8), dialed: make(chan dialResult, 1), open: map[*conn]bool{}}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &TCP{
+		o: o, dialer: newDialer(o.Address, o.Resolver), proof: newProof(o.Ack),
+		// An event per connection and attempt can be pending, and there are at most
+		// three connections: the one that is confirmed, the current and the next. More
+		// only wait for the line.
+		events: make(chan Event, 8), dialed: make(chan dialResult, 1), open: map[*conn]bool{},
+	}
 }
 
 // Events delivers what happens to connections. It must be received from.
 func (t *TCP) Events() <-chan Event { return t.events }
 
-// Connect opens the first connection.
+// Connect opens the first connection. If an earlier one was closed as soon as it
+// was open, it waits for a moment whether this one stays.
 func (t *TCP) Connect(ctx context.Context) error {
-	c, err := t.connect(ctx)
+	ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
+	defer cancel()
+	c, err := t.connect(ctx, false)
 	if err != nil {
 		return err
+	}
+	if t.proof.shortLived() {
+		stays := time.NewTimer(staysAfter)
+		defer stays.Stop()
+		select {
+		case <-c.over:
+		case <-stays.C:
+		case <-ctx.Done():
+		}
 	}
 	if !c.makeCurrent() {
 		return fmt.Errorf("connect to %s: %w", t.o.Address, errEarlyEOF)
 	}
 	t.current = c
+	if t.proof.probe() {
+		// It may fail: then time-outs tell.
+		if p, err := t.connect(ctx, true); err == nil {
+			_ = t.halfClose(p, probeCut)
+		}
+	}
 	return nil
 }
 
-func (t *TCP) connect(ctx context.Context) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
-	defer cancel()
-	nc, err := dialTCP(ctx, t.o.Address)
+// connect opens a connection and starts to read it. ctx must end.
+func (t *TCP) connect(ctx context.Context, probe bool) (*conn, error) {
+	tcp, err := t.dialer.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	lower := &lowerConn{TCPConn: nc}
-	c := &conn{Conn: lower, lower: lower}
+	lower := &lowerConn{TCPConn: tcp}
+	c := &conn{Conn: lower, lower: lower, since: time.Now(), probe: probe, quiet: probe, over: make(chan struct{})}
 	if t.o.TLS != nil {
 		if c.Conn, err = handshake(ctx, lower, t.o.TLS, t.o.Address); err != nil {
 			return nil, err
@@ -103,7 +126,7 @@ func (t *TCP) connect(ctx context.Context) (*conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.aborting {
-		nc.Close()
+		tcp.Close()
 		return nil, context.Canceled
 	}
 	t.open[c] = true
@@ -116,17 +139,29 @@ func (t *TCP) watch(c *conn) {
 	cut, current, quiet, err := c.ended(c.readToEnd(t.o.CloseTimeout))
 	// Not Close of TLS, which would wait for close_notify to be sent.
 	c.lower.Close()
+	if !quiet || c.probe {
+		t.learn(c, err)
+	}
+	close(c.over)
 	t.mu.Lock()
 	delete(t.open, c)
 	t.mu.Unlock()
 	switch {
 	case quiet:
 	case err == nil:
-		t.events <- Event{Kind: Confirmed, Cut: cut}
+		t.events <- Event{Kind: Confirmed, Cut: cut, Ack: c.ack}
 	case !current:
 		t.events <- Event{Kind: NextFailed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
 	default:
 		t.events <- Event{Kind: Failed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
+	}
+}
+
+// learn takes how c ended by itself.
+func (t *TCP) learn(c *conn, err error) {
+	if ack, reason := t.proof.learn(c, err); reason != "" {
+		t.o.Log.Warn("a closed connection does not prove here that the receiver has read everything; its kernel's acknowledgement counts from now on, and what was confirmed last is sent again after a failure",
+			"target", t.o.Address, "reason", reason, "ack_mode", string(ack))
 	}
 }
 
@@ -148,7 +183,7 @@ func (t *TCP) Send(ctx context.Context, frames []byte) error {
 	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return fmt.Errorf("send to %s: %w", t.o.Address, err)
 	}
-	c.used = true
+	c.used.Store(true)
 	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := c.Write(frames); err != nil {
@@ -183,7 +218,7 @@ func (t *TCP) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
 // halfClose ends our direction of the stream. It does not block: the alert that
 // TLS sends first may have to wait until the receiver reads.
 func (t *TCP) halfClose(c *conn, id uint64) error {
-	if err := c.beginClose(id, t.o.CloseTimeout); err != nil {
+	if err := c.beginClose(id, t.proof.ack(), t.o.CloseTimeout); err != nil {
 		return fmt.Errorf("half-close to %s: %w", t.o.Address, err)
 	}
 	if c.tls {
@@ -198,7 +233,9 @@ func (t *TCP) openNext(ctx context.Context) {
 	}
 	ctx, t.dial = context.WithCancel(ctx)
 	t.wg.Go(func() {
-		c, err := t.connect(ctx)
+		ctx, cancel := context.WithTimeout(ctx, t.o.DialTimeout)
+		defer cancel()
+		c, err := t.connect(ctx, false)
 		t.dialed <- dialResult{c, err}
 		if err != nil {
 			t.events <- Event{Kind: NextFailed, Err: err}
@@ -231,7 +268,7 @@ func (t *TCP) Abort() {
 		c.mu.Lock()
 		c.quiet = true
 		c.mu.Unlock()
-		if c.used {
+		if c.used.Load() {
 			c.lower.SetLinger(0) // no use in delivering what will be sent again
 		}
 		c.lower.Close()

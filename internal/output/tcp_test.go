@@ -369,7 +369,7 @@ func TestReceiverThatNeverEndsTheStreamFails(t *testing.T) {
 	out := connect(t, output.TCPOptions{Address: in.Addr("tcp"), CloseTimeout: 100 * time.Millisecond})
 	send(t, out, frames(0, 10))
 	cut(t, out, 1)
-	wantFailed(t, out, "no end of stream and no progress for 100ms after the half-close")
+	wantFailed(t, out, "no end of stream and no progress after the half-close for 100ms")
 	wantNumbers(t, log, 10)
 }
 

@@ -94,6 +94,9 @@ type Line struct {
 	pending     *cut          // waiting for its confirmation
 	cutDue      bool          // a cut was asked for and the next connection is not open yet
 	cutAfter    time.Time     // no sooner: the next connection could not be opened
+	leave       bool          // the output wants a cut, also an empty one
+	onHold      bool          // the receiver wants to be sent nothing
+	keepWindow  bool          // a confirmation was the word of a kernel only
 	unsent      []byte        // the batch
 	entry       record.Entry
 	recs        []record.Record
@@ -255,18 +258,21 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 		return nil
 	}
 	now := time.Now()
-	due := last || l.bytes >= l.cutBytes || !now.Before(l.cutAt())
+	due := last || l.leave || l.bytes >= l.cutBytes || !now.Before(l.cutAt())
 	if l.pending != nil || !due || (!last && now.Before(l.cutAfter)) {
 		return nil
 	}
 	if len(l.unsent) > 0 {
+		if l.bytes == 0 {
+			return nil // on hold
+		}
 		return l.cut(ctx, cut{part: true}, false)
 	}
 	state, err := l.position()
 	if err != nil {
 		return err
 	}
-	if l.bytes == 0 {
+	if l.bytes == 0 && !l.leave {
 		// Nothing is on its way, but entries may have been left out.
 		l.first = now
 		return l.passed(state, now)
@@ -297,7 +303,7 @@ func (l *Line) cut(ctx context.Context, c cut, last bool) error {
 	if !c.part {
 		c.counts, c.gaps = l.Metrics.cut(), l.Gaps.sentCount()
 	}
-	l.pending, l.bytes = &c, 0
+	l.pending, l.bytes, l.leave = &c, 0, false
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sidecar/internal/guard"
+	"sidecar/internal/output"
 	"sidecar/internal/rules"
 )
 
@@ -115,16 +116,26 @@ func (l *Line) confirmed(id uint64) error {
 
 // passed takes a position up to which everything is confirmed, at the time now.
 func (l *Line) passed(state State, now time.Time) error {
-	if l.ReplayWindow == 0 {
+	window := l.replayWindow()
+	if window == 0 {
 		return l.commit(state)
 	}
-	l.trail.add(state, now, l.ReplayWindow)
+	l.trail.add(state, now, window)
 	return l.release(now)
 }
 
-// release commits what was confirmed longer than ReplayWindow ago.
+// replayWindow returns how long what is confirmed may still be sent again. It never
+// becomes shorter, so that positions are committed in their order.
+func (l *Line) replayWindow() time.Duration {
+	if l.keepWindow {
+		return max(l.ReplayWindow, output.KernelWindow)
+	}
+	return l.ReplayWindow
+}
+
+// release commits what was confirmed longer ago than that.
 func (l *Line) release(now time.Time) error {
-	if state, ok := l.trail.take(now.Add(-l.ReplayWindow)); ok {
+	if state, ok := l.trail.take(now.Add(-l.replayWindow())); ok {
 		return l.commit(state)
 	}
 	return nil

@@ -92,6 +92,7 @@ func (l *Line) connect(ctx context.Context) error {
 	if err := l.Output.Connect(ctx); err != nil {
 		return outputFailure{err}
 	}
+	l.onHold, l.leave = false, false
 	l.Metrics.connected(true)
 	return nil
 }
@@ -166,7 +167,7 @@ func (l *Line) session(ctx, work context.Context, sourceFailed <-chan error) err
 		// While a cut waits for its confirmation nothing is sent: the receiver reads
 		// its connections side by side, and could take the first frames of the next
 		// one before the last of this one.
-		if l.pending == nil && !l.windowSent() {
+		if l.pending == nil && !l.onHold && !l.windowSent() {
 			if (l.window == 0 || len(l.unsent) == 0) && (!ending || l.State == nil) {
 				more = l.fill()
 			}
@@ -233,6 +234,7 @@ func (l *Line) handleEvents() error {
 func (l *Line) handle(e output.Event) error {
 	switch e.Kind {
 	case output.Confirmed:
+		l.keepWindow = l.keepWindow || e.Ack == output.AckKernel
 		return l.confirmed(e.Cut)
 	case output.Failed:
 		return outputFailure{e.Err}
@@ -242,6 +244,12 @@ func (l *Line) handle(e output.Event) error {
 		l.Log.Debug("next connection cannot be opened, stay on this one", "err", e.Err)
 	case output.NextReady:
 		l.cutDue = false // it will work now
+	case output.Leave:
+		l.leave = true
+	case output.Hold:
+		l.onHold = true
+	case output.Resume:
+		l.onHold = false
 	}
 	return nil
 }
@@ -276,7 +284,7 @@ func (l *Line) wait(ctx, work context.Context, sourceFailed <-chan error) error 
 // the cut, the next save.
 func (l *Line) idle(now time.Time, ending bool) time.Duration {
 	d := 10 * time.Second
-	if !ending && l.pending == nil {
+	if !ending && l.pending == nil && !l.onHold {
 		for _, in := range l.intakes {
 			if !in.ended {
 				d = min(d, in.Idle(now))
@@ -284,7 +292,7 @@ func (l *Line) idle(now time.Time, ending bool) time.Duration {
 		}
 	}
 	for _, in := range l.intakes {
-		if at, ok := in.join.Deadline(); ok && l.pending == nil {
+		if at, ok := in.join.Deadline(); ok && l.pending == nil && !l.onHold {
 			d = min(d, at.Sub(now))
 		}
 	}
@@ -292,7 +300,7 @@ func (l *Line) idle(now time.Time, ending bool) time.Duration {
 		d = min(d, max(l.cutAt().Sub(now), l.cutAfter.Sub(now)))
 	}
 	if len(l.trail) > 0 {
-		d = min(d, l.trail[0].at.Add(l.ReplayWindow).Sub(now))
+		d = min(d, l.trail[0].at.Add(l.replayWindow()).Sub(now))
 	}
 	if !l.saved {
 		d = min(d, l.savedAt.Add(l.SaveEvery).Sub(now))
