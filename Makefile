@@ -2,6 +2,7 @@
 # make demo   shows logship at work for some ten seconds
 # make build  makes bin/logship
 # make bench  prints the tables of docs/performance.md
+# make bench-peers  measures rsyslog and syslog-ng beside logship (as root)
 # make pgo    profiles the hot path for the compiler: cmd/logship/default.pgo
 # make check  vet, staticcheck, gofmt
 # make fuzz   runs each fuzz target for FUZZTIME (default 1m)
@@ -11,12 +12,13 @@ SHELL := /bin/bash
 GO ?= go
 ROUNDS ?= 10
 FUZZTIME ?= 1m
+PEER_MESSAGES ?= 200000
 RACE ?= $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race)
 # The tests that compare with systemd's own library need its header and cgo.
 TAGS ?= $(if $(CI),-tags sdjournal,$(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && test -e /usr/include/systemd/sd-journal.h && echo -tags sdjournal))
 STRICT := $(if $(CI),-strict)
 
-.PHONY: all build test demo bench pgo check fuzz soak setup clean
+.PHONY: all build test demo bench bench-peers pgo check fuzz soak setup clean
 
 all: build
 
@@ -45,6 +47,10 @@ demo: setup build
 bench: build
 	@cd test/jsonscan && $(GO) test ./...
 	@$(GO) run $(TAGS) ./test/bench
+
+bench-peers: build
+	@test/setup/senders.sh
+	@$(GO) run ./test/bench -parts peers -n $(PEER_MESSAGES)
 
 # The benchmarks of the chain and of the reader are what a busy logship does.
 pgo:

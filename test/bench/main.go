@@ -34,7 +34,12 @@ func main() {
 	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
 	reader := flag.String("read", "", "only read the journal of the directory that is the argument, with this `reader`")
 	store := flag.String("store", "", "only take -n syslog messages in at this `address`, by way of a spool in the directory that is the argument")
+	copier := flag.Bool("copy", false, "only copy lines from the address that is the first argument to the second")
 	flag.Parse()
+	if *copier {
+		fmt.Fprintln(os.Stderr, "bench:", copyLines(flag.Arg(0), flag.Arg(1)))
+		os.Exit(1)
+	}
 	if *store != "" {
 		if err := takeSyslog(*store, flag.Arg(0), *entries); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -72,6 +77,8 @@ func run(parts string, entries, rounds int, linesPath string) error {
 			err = benchJournal(dir, lines, entries, rounds)
 		case "syslog":
 			err = benchSyslog(dir, lines, entries, rounds)
+		case "peers":
+			err = benchPeers(dir, entries, rounds, lines)
 		case "code":
 			err = benchCode(dir)
 		default:
