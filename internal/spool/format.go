@@ -55,9 +55,9 @@ type spoolID [16]byte
 func (id spoolID) mask() uint64   { return binary.LittleEndian.Uint64(id[:8]) }
 func (id spoolID) public() string { return hex.EncodeToString(id[8:]) }
 
-func checksum(b []byte) uint32 {
-	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
-}
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 func appendPrelude(dst []byte, magic string) []byte {
 	start := len(dst)

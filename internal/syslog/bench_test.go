@@ -3,11 +3,17 @@ package syslog
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/leodido/go-syslog/v4"
+	oracle3164 "github.com/leodido/go-syslog/v4/rfc3164"
+	oracle5424 "github.com/leodido/go-syslog/v4/rfc5424"
 
 	"sidecar/internal/record"
 	"sidecar/internal/spool"
@@ -72,63 +78,51 @@ func BenchmarkIntake(b *testing.B) {
 	}
 }
 
-// BenchmarkSpooled measures the whole way of messages of 500 octets: by TCP into a
-// spool, in memory if TMPDIR is, and back as decoded entries, sending included.
-func BenchmarkSpooled(b *testing.B) {
-	message := message3164 + strings.Repeat("x", 499-len(message3164)) + "\n"
-	const at = 1000
-	s, err := spool.Open(b.TempDir(), spool.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	l, err := Listen(Options{Listen: "tcp://127.0.0.1:0", Sink: s, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan error, 1)
-	addr := l.Addrs()[0]
-	go func() { ended <- l.Run(ctx) }()
-	conn, err := net.Dial(addr.Network(), addr.String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	var d Decoder
-	source := s.NewSource("syslog", func(_ *spool.Message, e *record.Entry) { d.Decode(e) })
-	defer source.Close()
-	block := bytes.Repeat([]byte(message), at)
-	b.SetBytes(int64(len(block)))
+// BenchmarkRFC5424 and BenchmarkRFC3164 are what a message of a stream costs besides
+// system calls and the sink. go-syslog gets each message cut already.
+func BenchmarkRFC5424(b *testing.B) {
+	b.Run("logship: framing by counts and header", func(b *testing.B) {
+		benchmarkStream(b, fmt.Sprintf("%d %s", len(message5424), message5424))
+	})
+	p := oracle5424.NewParser()
+	b.Run("go-syslog: header alone", func(b *testing.B) { benchmarkMachine(b, p, message5424) })
+}
+
+func BenchmarkRFC3164(b *testing.B) {
+	b.Run("logship: framing by newlines and header", func(b *testing.B) { benchmarkStream(b, message3164+"\n") })
+	p := oracle3164.NewParser(oracle3164.WithYear(oracle3164.CurrentYear{}))
+	b.Run("go-syslog: header alone", func(b *testing.B) { benchmarkMachine(b, p, message3164) })
+}
+
+func benchmarkStream(b *testing.B, framed string) {
+	f, d := newFrames(Auto, 64<<10), Decoder{Zone: time.UTC}
+	e := record.Entry{TimeUsec: time.Now().UnixMicro()}
+	read := strings.Repeat(framed, minReadBytes/len(framed))
+	b.ReportAllocs()
 	report := cputime.Start(b)
 	for b.Loop() {
-		if _, err := conn.Write(block); err != nil {
-			b.Fatal(err)
+		text, ok := f.next()
+		if !ok {
+			f.wrote(copy(f.space(), read))
+			text, _ = f.next()
 		}
-		var e record.Entry
-		for n := 0; n < at; {
-			ok, err := source.Next(&e)
-			switch {
-			case err != nil:
-				b.Fatal(err)
-			case ok:
-				n++
-			default:
-				<-source.Ready()
-			}
-		}
-		position, err := source.Position(nil)
-		if err == nil {
-			err = source.Commit(position)
-		}
-		if err != nil {
+		e.Message, e.Identifier = text, nil
+		d.Decode(&e)
+	}
+	report()
+	if string(e.Identifier) == "" {
+		b.Error("no header was read")
+	}
+}
+
+func benchmarkMachine(b *testing.B, p syslog.Machine, message string) {
+	text := []byte(message)
+	b.ReportAllocs()
+	report := cputime.Start(b)
+	for b.Loop() {
+		if _, err := p.Parse(text); err != nil {
 			b.Fatal(err)
 		}
 	}
 	report()
-	b.ReportMetric(at, "messages/op")
-	conn.Close()
-	cancel()
-	if err := <-ended; err != nil {
-		b.Fatal(err)
-	}
 }

@@ -26,6 +26,13 @@ func benchCode(dir string) error {
 	if err != nil {
 		return err
 	}
+	for _, rfc := range []string{"RFC 5424", "RFC 3164"} {
+		err = benchTable(dir, "one message of "+rfc+", cut from a stream, its header read",
+			benchmark{"internal/syslog", "Benchmark" + strings.ReplaceAll(rfc, " ", "")})
+		if err != nil {
+			return err
+		}
+	}
 	return benchTable(dir, "one document, read into a list of fields",
 		benchmark{"internal/parse", "BenchmarkScan"}, benchmark{"test/jsonscan", "BenchmarkScan"})
 }
