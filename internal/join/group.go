@@ -53,14 +53,15 @@ func (g *group) begin(e *record.Entry, now time.Time, k kind) {
 }
 
 // envelopeFields returns the slices of e that the whole joined entry shares.
-func envelopeFields(e *record.Entry) [10]*[]byte {
-	return [...]*[]byte{&e.Host, &e.Identifier, &e.Unit, &e.PID, &e.Facility, &e.Transport, &e.BootID, &e.Container, &e.StreamID, &e.ID}
+func envelopeFields(e *record.Entry) [13]*[]byte {
+	return [...]*[]byte{&e.Host, &e.Identifier, &e.Unit, &e.PID, &e.Facility, &e.Transport, &e.BootID, &e.Container, &e.StreamID, &e.ID,
+		&e.MsgID, &e.StructuredData, &e.Peer}
 }
 
 // envelopeBytes returns the length of these together.
 func envelopeBytes(e *record.Entry) (n int) {
 	return len(e.Host) + len(e.Identifier) + len(e.Unit) + len(e.PID) + len(e.Facility) + len(e.Transport) +
-		len(e.BootID) + len(e.Container) + len(e.StreamID) + len(e.ID)
+		len(e.BootID) + len(e.Container) + len(e.StreamID) + len(e.ID) + len(e.MsgID) + len(e.StructuredData) + len(e.Peer)
 }
 
 // sameStream reports whether e is of the stream that g is of. A container's log

@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -97,7 +98,7 @@ func differences(want, got map[string]any, line []byte, exact bool) (diff []stri
 	}
 	if exact {
 		for k, v := range got {
-			if _, expected := want[k]; !expected && !envelopeKey[k] {
+			if _, expected := want[k]; !expected && !envelopeKey[k] && !strings.HasPrefix(k, "_sd_") {
 				diff = append(diff, fmt.Sprintf("%s = %.200v, want none", k, v))
 			}
 		}
@@ -110,7 +111,25 @@ func differences(want, got map[string]any, line []byte, exact bool) (diff []stri
 var envelopeKey = map[string]bool{
 	"version": true, "host": true, "level": true,
 	"_application_name": true, "_process_id": true, "_leading": true,
+	"_msgid":    true, // and those of structured data
 	"timestamp": true,
+}
+
+// TestCorpusStructuredData: the lines of the corpus with structured data have it as fields.
+func TestCorpusStructuredData(t *testing.T) {
+	lines, cases := parsetest.Corpus()
+	found := 0
+	for _, c := range cases {
+		if !bytes.Contains(lines[c.N-1], []byte("[origin software=")) {
+			continue
+		}
+		found++
+		members(t, c.Case, one(t, Options{}, &record.Entry{Message: lines[c.N-1], Priority: -1}),
+			`{"_msgid":"REQ","_sd_meta_32473_env":"prod","_sd_meta_32473_note":"a \"q\" ] b","_sd_origin_software":"node"}`)
+	}
+	if found != 3 {
+		t.Errorf("%d lines, want 3", found)
+	}
 }
 
 var nameOK = regexp.MustCompile(`^_[A-Za-z0-9_.-]+$`)

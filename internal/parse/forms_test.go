@@ -54,6 +54,11 @@ func TestFormsOfALine(t *testing.T) {
 				got = got[1:]
 			case "before another":
 				got = got[:1]
+			case "app name": // only this one has structured data
+				if got[0]["sd_a_b"] != `]"` {
+					t.Errorf("line %d, %s: structured data %v", i+1, name, got[0]["sd_a_b"])
+				}
+				delete(got[0], "sd_a_b")
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("line %d, %s: %v\nwant %v\n%.300s", i+1, name, got, want, l)

@@ -414,10 +414,6 @@ func (p *Parser) finish(env *envelope, b *brokenText, trailing []byte) {
 	if b != nil {
 		p.own(n.parseError, record.Value{Kind: record.Text, Bytes: p.constant(b.parseError)})
 	}
-	if p.dropped > 0 {
-		p.rec.Degraded |= record.FieldsDropped
-		p.own(n.fieldsDropped, p.count(p.dropped))
-	}
 	p.addAround(n.leading, env.leading)
 	p.addAround(n.trailing, trailing)
 	p.addEnvelope(env)

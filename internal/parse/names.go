@@ -12,6 +12,7 @@ import (
 type names struct {
 	root   *key // of the document itself
 	gelf   *key // of a GELF document
+	sd     *key // of structured data: its members are SD-ELEMENTs, theirs SD-PARAMs
 	byText map[string]*name
 	kept   []*name // the shipper's own
 	size   int     // keys and names that were made since the last reset
@@ -60,7 +61,8 @@ func (n *name) take(document uint64, index int, from *key) {
 
 // reset forgets all but the names that are kept.
 func (s *names) reset() {
-	*s = names{root: &key{holder: inTop, depth: 1}, gelf: &key{holder: inGELF, depth: 1}, byText: make(map[string]*name), kept: s.kept}
+	*s = names{root: &key{holder: inTop, depth: 1}, gelf: &key{holder: inGELF, depth: 1},
+		sd: &key{depth: 1, path: []byte("sd_")}, byText: make(map[string]*name), kept: s.kept}
 	for _, n := range s.kept {
 		n.from = nil
 		s.byText[n.String()] = n

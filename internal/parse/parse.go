@@ -13,11 +13,14 @@
 package parse
 
 import (
+	"bytes"
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"sidecar/internal/header"
 	"sidecar/internal/record"
 )
 
@@ -85,6 +88,7 @@ type Parser struct {
 	read                 int      // bytes that reading documents, and looking for them, has gone over in the line
 	tmp, nest            []byte   // scratch space of one step
 	names                names
+	bsd                  header.Reader
 	document             uint64 // number of the document that is being read
 	fresh                int    // members of it that were unknown
 	rec                  *record.Record
@@ -103,7 +107,7 @@ type Parser struct {
 type ownNames struct {
 	levelName, timestampOriginal, parseError, leading, trailing, fieldsDropped *name
 
-	application, process, service, facility, boot, transport, container repeatedName
+	application, process, service, facility, boot, transport, container, peer, msgID repeatedName
 
 	eventID, seq *name // added by the encoder
 }
@@ -115,6 +119,7 @@ func New(o Options) *Parser {
 		opt:        o,
 		pastUsec:   o.PastMax.Microseconds(),
 		futureUsec: o.FutureMax.Microseconds(),
+		bsd:        header.Reader{Zone: cmp.Or(o.Zone, time.UTC)},
 	}
 	p.names.reset()
 	p.ownNames = ownNames{
@@ -131,6 +136,8 @@ func New(o Options) *Parser {
 		boot:              repeatedName{name: p.names.keep("boot_id")},
 		transport:         repeatedName{name: p.names.keep("transport")},
 		container:         repeatedName{name: p.names.keep("container_name")},
+		peer:              repeatedName{name: p.names.keep("peer")},
+		msgID:             repeatedName{name: p.names.keep("msgid")},
 		eventID:           p.names.keep("event_id"),
 		seq:               p.names.keep("seq"),
 	}
@@ -155,7 +162,8 @@ func (p *Parser) Parse(dst []record.Record, e *record.Entry) []record.Record {
 		p.names.reset()
 	}
 	first := len(dst)
-	env := envelope{Entry: e, severity: e.Priority, timeUsec: e.TimeUsec, host: e.Host, tag: e.Identifier, pid: e.PID}
+	env := envelope{Entry: e, severity: e.Priority, timeUsec: e.TimeUsec, host: e.Host, tag: e.Identifier, pid: e.PID,
+		msgID: e.MsgID, structuredData: e.StructuredData}
 	text := e.Message
 	if !utf8.Valid(text) {
 		p.line = appendValid(p.line[:0], text)
@@ -217,16 +225,23 @@ type envelope struct {
 	severity       int8 // -1: unknown
 	timeUsec       int64
 	host, tag, pid []byte
+	msgID          []byte
+	structuredData []byte // or "-"
 	leading        []byte // text before the first document
 	raw            []byte // the line, valid UTF-8
 	headerLen      int    // of the part of raw that is a syslog header
 	degraded       record.Degraded
 }
 
-// addEnvelope adds the fields of the envelope to the record. A sender cannot set
-// them.
+// addEnvelope adds the fields of the envelope to the record, and how many fields there
+// was no room for. A line cannot set them.
 func (p *Parser) addEnvelope(env *envelope) {
 	n := &p.ownNames
+	p.structured(env.structuredData)
+	if p.dropped > 0 {
+		p.rec.Degraded |= record.FieldsDropped
+		p.own(n.fieldsDropped, p.count(p.dropped))
+	}
 	app := env.tag
 	if len(app) == 0 || p.isTag(app) {
 		app = env.Unit
@@ -238,6 +253,10 @@ func (p *Parser) addEnvelope(env *envelope) {
 	p.addRepeated(&n.boot, env.BootID)
 	p.addRepeated(&n.transport, env.Transport)
 	p.addRepeated(&n.container, env.Container)
+	p.addRepeated(&n.msgID, env.msgID)
+	if !bytes.Equal(env.Peer, p.rec.Host) {
+		p.addRepeated(&n.peer, env.Peer)
+	}
 	if len(env.ID) > 0 {
 		p.claim(n.eventID)
 	}

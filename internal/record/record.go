@@ -27,8 +27,15 @@ type Entry struct {
 	Identifier []byte
 	// Unit is the systemd unit.
 	Unit []byte
-	// PID is the process ID in decimal.
+	// PID is the process ID in decimal, or what a syslog sender has instead (PROCID).
 	PID []byte
+	// MsgID is the type of a syslog message (MSGID, RFC 5424 section 6.2.7).
+	MsgID []byte
+	// StructuredData is that of a syslog message as it was sent, one SD-ELEMENT or more
+	// (RFC 5424 section 6.3).
+	StructuredData []byte
+	// Peer is the IP address that sent the message here.
+	Peer []byte
 	// Facility is the syslog facility in decimal.
 	Facility []byte
 	// Transport is the journal's _TRANSPORT (stdout, syslog, journal, kernel, …).

@@ -76,7 +76,7 @@ func (c *Source) Next(e *record.Entry) (bool, error) {
 	m := &c.message
 	c.id = appendEventID(c.id[:0], c.s.public, c.next)
 	*e = record.Entry{Message: m.Text, TimeUsec: m.TimeUsec, Priority: m.Priority, Facility: m.Facility, Host: m.Host,
-		Identifier: m.Identifier, Unit: m.Unit, PID: m.PID, Transport: m.Transport,
+		Identifier: m.Identifier, Unit: m.Unit, PID: m.PID, Transport: m.Transport, Peer: m.Peer,
 		Origin: record.Origin{Before: c.next - 1}, ID: c.id}
 	c.decode(m, e)
 	c.ahead = false

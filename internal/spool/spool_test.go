@@ -177,6 +177,9 @@ func TestDecode(t *testing.T) {
 		if ok, err := src.Next(&e); !ok || err != nil || string(e.Host) != "decoded" {
 			t.Fatal(ok, err, e)
 		}
+		if first := e.TimeUsec == in.TimeUsec; first != (string(e.Peer) == "b") {
+			t.Errorf("%+v", e)
+		}
 	}
 	if want := []string{describeMessage(&in), describeMessage(&Message{Priority: -1})}; !slices.Equal(seen, want) {
 		t.Errorf("got  %v\nwant %v", seen, want)

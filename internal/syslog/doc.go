@@ -1,6 +1,6 @@
 // Package syslog takes in syslog messages: over UDP, TCP, TLS and unix sockets of
-// both kinds, in the framings of RFC 6587, and reads the headers of RFC 5424 and RFC
-// 3164 as rsyslog, syslog-ng and libc really write them.
+// both kinds, in the framings of RFC 6587, and makes entries of what package header
+// reads in them.
 //
 // Intake and reading are apart. A Listener hands raw messages with their receive
 // time and peer to a Sink, which stores them; a Decoder makes an entry of a stored

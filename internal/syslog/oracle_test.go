@@ -5,12 +5,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/leodido/go-syslog/v4"
 	oracle3164 "github.com/leodido/go-syslog/v4/rfc3164"
 	oracle5424 "github.com/leodido/go-syslog/v4/rfc5424"
 
+	"sidecar/internal/header"
 	"sidecar/internal/record"
 )
 
@@ -32,6 +36,7 @@ func theirs(b syslog.Base, offset time.Duration) (d decoded) {
 		return *p
 	}
 	d = decoded{Host: text(b.Hostname), App: text(b.Appname), PID: text(b.ProcID), Message: text(b.Message)}
+	d.MsgID = text(b.MsgID)
 	d.Severity, d.Facility = int8(*b.Severity), strconv.Itoa(int(*b.Facility))
 	if b.Timestamp != nil {
 		d.Time = b.Timestamp.Add(offset).UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
@@ -47,7 +52,7 @@ func ours(message string, at *time.Time) decoded {
 	}
 	d := Decoder{Zone: time.UTC}
 	d.Decode(&e)
-	got := decoded{Host: string(e.Host), App: string(e.Identifier), PID: string(e.PID), Message: string(e.Message), Severity: e.Priority, Facility: string(e.Facility)}
+	got := decoded{Host: string(e.Host), App: string(e.Identifier), PID: string(e.PID), MsgID: string(e.MsgID), Message: string(e.Message), Severity: e.Priority, Facility: string(e.Facility)}
 	if at != nil {
 		got.Time = time.UnixMicro(e.TimeUsec).UTC().Format(time.RFC3339Nano)
 	}
@@ -58,7 +63,6 @@ func ours(message string, at *time.Time) decoded {
 // we leave out
 //   - what ends the message (LF, CR, NUL), a BOM, and a blank in front of it, if there
 //     is no structured data;
-//   - a proc ID that is no number, as a PID is one;
 //   - times before 1970.
 func FuzzAgainstGoSyslog5424(f *testing.F) {
 	seedMessages(f)
@@ -75,17 +79,44 @@ func FuzzAgainstGoSyslog5424(f *testing.F) {
 		}
 		want := theirs(m.Base, 0)
 		if m.StructuredData == nil {
-			want.Message = string(text([]byte(want.Message)))
-		} else {
-			want.Message = string(trimBOM([]byte(want.Message)))
+			want.Message = strings.TrimPrefix(want.Message, " ")
 		}
-		if !isNumber([]byte(want.PID)) {
-			want.PID = ""
-		}
+		want.Message = strings.TrimPrefix(want.Message, "\ufeff")
 		if got := ours(in, m.Timestamp); got != want {
 			t.Errorf("%q\n got %+v\nwant %+v", in, got, want)
 		}
+		params, repeated := structured(t, in)
+		if m.StructuredData == nil {
+			m.StructuredData = &map[string]map[string]string{}
+		}
+		if diff := cmp.Diff(*m.StructuredData, params, cmpopts.EquateEmpty()); diff != "" && !repeated {
+			t.Errorf("%q: structured data: (-want +got)\n%s", in, diff)
+		}
 	})
+}
+
+// structured returns the structured data of a message as go-syslog does, and whether it
+// has a parameter or an element twice, of which go-syslog knows one.
+func structured(t *testing.T, message string) (data map[string]map[string]string, repeated bool) {
+	t.Helper()
+	e := record.Entry{Message: []byte(message)}
+	(&Decoder{}).Decode(&e)
+	data = map[string]map[string]string{}
+	for id, params, rest, ok := header.NextElement(e.StructuredData); ok; id, params, rest, ok = header.NextElement(rest) {
+		element := map[string]string{}
+		repeated = repeated || data[string(id)] != nil
+		data[string(id)] = element
+		name, value, params, ok := header.NextParam(params)
+		for ; ok; name, value, params, ok = header.NextParam(params) {
+			_, again := element[string(name)]
+			repeated = repeated || again
+			element[string(name)] = string(header.AppendValue(nil, value))
+		}
+		if len(params) > 0 {
+			t.Errorf("%q: %q is no parameter", message, params)
+		}
+	}
+	return data, repeated
 }
 
 // FuzzAgainstGoSyslog3164: what go-syslog takes for RFC 3164 with a host and a tag we
@@ -93,34 +124,30 @@ func FuzzAgainstGoSyslog5424(f *testing.F) {
 // the letter:
 //   - a tag has to be a name, with its bracket closed: otherwise it stays in the message;
 //   - "app[proc] " is a tag without a colon: so rsyslog writes RFC 5424 as RFC 3164;
-//   - in front of a message of at most one octet go-syslog keeps the tag, or what is in
-//     its brackets;
-//   - what looks like a tag in the place of the host is one (libc writes none).
+//   - in front of some messages without a letter at their beginning go-syslog keeps the
+//     tag, or what is in its brackets;
+//   - what looks like a tag in the place of the host is one (libc writes none);
+//   - control characters, of which go-syslog loses the first behind a tag.
 func FuzzAgainstGoSyslog3164(f *testing.F) {
 	seedMessages(f)
 	p := oracle3164.NewParser(oracle3164.WithYear(oracle3164.Year{YYYY: 2024}))
 	f.Fuzz(func(t *testing.T, in string) {
 		in = string(trimEnd([]byte(in)))
 		parsed, err := p.Parse([]byte(in))
-		if err != nil || parsed == nil || !utf8.ValidString(in) {
+		if err != nil || parsed == nil || !utf8.ValidString(in) || strings.ContainsFunc(in, unicode.IsControl) {
 			return
 		}
 		m, ok := parsed.(*oracle3164.SyslogMessage)
-		if !ok || m.Timestamp == nil || m.Hostname == nil || m.Appname == nil || m.Message == nil || !isHost([]byte(*m.Hostname)) {
+		if !ok || m.Timestamp == nil || m.Hostname == nil || m.Appname == nil || m.Message == nil {
 			return
 		}
-		for _, c := range []byte(*m.Appname) {
-			if !isTag(c) {
-				return
-			}
+		if named := ours("<1>2026-11-17T08:15:30Z "+*m.Hostname+" "+*m.Appname+": ", nil); named.Host != *m.Hostname || named.App != *m.Appname {
+			return
 		}
 		want := theirs(m.Base, 0)
-		want.Message = string(trimBOM([]byte(want.Message)))
-		if !isNumber([]byte(want.PID)) {
-			want.PID = ""
-		}
+		want.Message = strings.TrimPrefix(want.Message, "\ufeff")
 		got := ours(in, m.Timestamp)
-		if got.Message == "" || want.Message == want.App+":"+got.Message {
+		if got.Message == "" || want.Message == want.App+":"+got.Message || want.Message == want.PID+"]:"+got.Message {
 			want.Message = got.Message
 		}
 		colon := strings.Contains(in, want.App+":") || strings.Contains(in, "]:")

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/header"
 	"sidecar/internal/record"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
@@ -225,7 +226,7 @@ func (r *reader) take(buf []byte, size int, peer string) {
 		e := record.Entry{Message: m.Text, Priority: -1}
 		r.decoder.Decode(&e)
 		sender, pri = string(e.Identifier), int(e.Priority)
-	} else if p, n := priority(text); n > 0 {
+	} else if p, n := header.Priority(text); n > 0 {
 		pri = p & 7
 	}
 	r.b.put(m, sender, pri >= 0 && pri <= 3)

@@ -1,4 +1,4 @@
-package syslog
+package header
 
 import "time"
 
@@ -128,7 +128,7 @@ type zoneCache struct {
 // and with a year or decimals as Cisco's devices and syslog-ng write them, in
 // microseconds since the Unix epoch. Without a year it is the one that brings the
 // time closest to nowUsec. size is its length, or 0 if there is none.
-func (d *Decoder) bsdTime(b []byte, nowUsec int64) (usec int64, size int) {
+func (r *Reader) bsdTime(b []byte, nowUsec int64) (usec int64, size int) {
 	if len(b) < 15 || b[3] != ' ' || b[6] != ' ' {
 		return 0, 0
 	}
@@ -156,37 +156,37 @@ func (d *Decoder) bsdTime(b []byte, nowUsec int64) (usec int64, size int) {
 	}
 	second := hour*3600 + minute*60 + sec
 	if year > 0 {
-		return d.local(year, month, day, second)*1e6 + int64(frac), end
+		return r.local(year, month, day, second)*1e6 + int64(frac), end
 	}
 	if nowUsec == 0 {
 		return 0, end
 	}
 	now := nowUsec / 1e6
 	thisYear := time.Unix(now, 0).UTC().Year()
-	best := d.local(thisYear, month, day, second)
+	best := r.local(thisYear, month, day, second)
 	for _, y := range []int{thisYear - 1, thisYear + 1} {
 		if abs(best-now) <= 180*86400 {
 			break
 		}
-		if t := d.local(y, month, day, second); abs(t-now) < abs(best-now) {
+		if t := r.local(y, month, day, second); abs(t-now) < abs(best-now) {
 			best = t
 		}
 	}
 	return best*1e6 + int64(frac), end
 }
 
-// local returns the Unix time of a local time in the decoder's zone.
-func (d *Decoder) local(year, month, day, second int) int64 {
+// local returns the Unix time of a local time in the zone of r.
+func (r *Reader) local(year, month, day, second int) int64 {
 	utc := int64(daysSinceEpoch(year, month, day))*86400 + int64(second)
-	if hour := utc / 3600; !d.zone.valid || d.zone.hour != hour {
-		zone := d.Zone
+	if hour := utc / 3600; !r.zone.valid || r.zone.hour != hour {
+		zone := r.Zone
 		if zone == nil {
 			zone = time.Local
 		}
 		t := time.Date(year, time.Month(month), day, 0, 0, second, 0, zone)
-		d.zone = zoneCache{hour: hour, offset: utc - t.Unix(), valid: true}
+		r.zone = zoneCache{hour: hour, offset: utc - t.Unix(), valid: true}
 	}
-	return utc - d.zone.offset
+	return utc - r.zone.offset
 }
 
 func abs(v int64) int64 {
