@@ -579,3 +579,58 @@ func TestListenErrors(t *testing.T) {
 		t.Error("no error for a message limit above 1 MiB")
 	}
 }
+
+// TestTheEndConfirms: a sender that ends its stream and then sees the end in order knows
+// that everything is stored. Every other end is a reset.
+func TestTheEndConfirms(t *testing.T) {
+	server, client := certificates(t)
+	client.ServerName = "127.0.0.1"
+	for _, network := range []string{"tcp", "tls"} {
+		dial := func(r *running) net.Conn {
+			c := r.dial(t)
+			if network == "tls" {
+				c = tls.Client(c, client)
+			}
+			send(t, c, "<13>x\n")
+			return c
+		}
+		end := func(c net.Conn) error {
+			if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				return err
+			}
+			_, err := io.ReadAll(c)
+			return err
+		}
+		o := Options{Listen: network + "://127.0.0.1:0", TLS: server}
+		t.Run(network+" stored", func(t *testing.T) {
+			r := listen(t, o).start(t)
+			if err := end(dial(r)); err != nil {
+				t.Errorf("the end is %v", err)
+			}
+			r.sink.mu.Lock()
+			defer r.sink.mu.Unlock()
+			if got := texts(r.sink.got); !slices.Equal(got, []string{"<13>x"}) {
+				t.Errorf("stored %q", got)
+			}
+		})
+		t.Run(network+" restart", func(t *testing.T) {
+			r := listen(t, o).start(t)
+			c := dial(r)
+			r.sink.await(t, 1)
+			if err := r.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the end is %v", err)
+			}
+		})
+		t.Run(network+" not stored", func(t *testing.T) {
+			broken := o
+			sink := newMemory()
+			sink.failure, broken.Sink = errors.New("disk full"), sink
+			if err := end(dial(listen(t, broken).start(t))); err == nil {
+				t.Error("the end is in order")
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -144,6 +145,9 @@ func (c *connections) remove(peer netip.Addr) {
 // no more. The error is the sink's.
 func (l *Listener) serve(ctx, storing context.Context, c net.Conn, peer netip.Addr) error {
 	defer c.Close()
+	// The end that a sender sees after its own says that everything is stored. So whatever
+	// else ends the connection, the death of this process too, resets it.
+	linger(c, 0)
 	// The kernel hands out what it holds, and then the end of the stream.
 	defer context.AfterFunc(ctx, func() {
 		if half, ok := c.(interface{ CloseRead() error }); ok {
@@ -165,7 +169,20 @@ func (l *Listener) serve(ctx, storing context.Context, c net.Conn, peer netip.Ad
 			return nil
 		}
 	}
-	return st.run(ctx, storing)
+	err := st.run(ctx, storing)
+	if st.stored {
+		linger(c, -1)
+		st.conn.Close() // with TLS a close_notify first (RFC 8446 section 6.1)
+	}
+	return err
+}
+
+// linger sets what the end of a TCP connection does: with 0 it is a reset, with -1 it is in
+// order (SO_LINGER, socket(7)).
+func linger(c net.Conn, seconds int) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(seconds) // an error: the other side is gone
+	}
 }
 
 func (l *Listener) handshake(ctx context.Context, t *tls.Conn) error {
@@ -182,6 +199,7 @@ type stream struct {
 	envelope spool.Message // of all its messages
 	batch    []spool.Message
 
+	stored   bool      // the sender has ended the stream, and all of it is stored
 	silent   bool      // nothing has come yet
 	begun    time.Time // when the time for the first octet or for a message began
 	since    int       // octets since then
@@ -227,6 +245,8 @@ func (s *stream) run(ctx, storing context.Context) error {
 			continue
 		}
 		if failure := s.store(storing); failure != nil || err != nil {
+			// After the end of ctx the end of the stream may be our own.
+			s.stored = failure == nil && errors.Is(err, io.EOF) && ctx.Err() == nil
 			return failure
 		}
 		if o.Gather > 0 {
