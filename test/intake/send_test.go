@@ -2,6 +2,7 @@ package intake
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 
 // flow is what one sender sends: Count messages numbered from 1.
 type flow struct {
-	Listen string        // where to, as in the configuration: udp://, tcp://, unix: or unixgram:
+	Listen string        // where to, as in the configuration: udp://, tcp://, tls://, unix: or unixgram:; for GELF with gelf+ in front
 	From   string        // the own IP address, or ""
 	Stream string        // the name in each message
 	Count  int           // messages
@@ -59,8 +60,11 @@ func send(in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(accounts)
 }
 
-// message returns message n of the flow: RFC 5424 with a Winston document.
+// message returns message n of the flow: RFC 5424 with a Winston document, or GELF.
 func (f *flow) message(n int) string {
+	if f.gelf() {
+		return fmt.Sprintf(`{"version":"1.1","host":"web-04","short_message":%q,"_stream":%q,"_n":%d,"_filling":"%s"}`, f.Stream, f.Stream, n, filling(n, f.Size))
+	}
 	return fmt.Sprintf(`<14>1 - - %s - - - _jsonrc:{"stream":%q,"n":%d,"filling":"%s"}`, f.Stream, f.Stream, n, filling(n, f.Size))
 }
 
@@ -69,9 +73,13 @@ func filling(n, size int) string { return strings.Repeat(string(rune('a'+n%26)),
 
 // dial connects to where the flow goes.
 func (f *flow) dial(a *sent) (net.Conn, error) {
-	network, address, _ := strings.Cut(f.Listen, ":")
+	network, address, _ := strings.Cut(strings.TrimPrefix(f.Listen, "gelf+"), ":")
 	address = strings.TrimPrefix(address, "//")
 	d := net.Dialer{Timeout: 20 * time.Second}
+	withTLS := network == "tls"
+	if withTLS || network == "http" {
+		network = "tcp"
+	}
 	switch network {
 	case "udp":
 		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(f.From)}
@@ -81,18 +89,25 @@ func (f *flow) dial(a *sent) (net.Conn, error) {
 	c, err := d.Dial(network, address)
 	if err != nil {
 		a.Refused++
+	} else if withTLS {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // whose certificate it is is not the matter here
 	}
 	return c, err
 }
 
+// stream reports whether the flow's messages are on streams.
 func (f *flow) stream() bool {
-	return !strings.HasPrefix(f.Listen, "u") || strings.HasPrefix(f.Listen, "unix:")
+	return strings.HasPrefix(f.Listen, "t") || strings.HasPrefix(f.Listen, "unix:") || strings.HasPrefix(f.Listen, "gelf+tcp")
 }
+
+func (f *flow) gelf() bool { return strings.HasPrefix(f.Listen, "gelf+") }
 
 func (f *flow) run(a *sent) error {
 	switch {
 	case f.Attack != "":
 		return f.attack(a)
+	case strings.HasPrefix(f.Listen, "gelf+http:"):
+		return f.posts(a)
 	case f.stream():
 		return f.streams(a)
 	}
@@ -158,9 +173,12 @@ func (f *flow) batch(c net.Conn, p *pace, first, last int) (written int, err err
 		}
 		m := f.message(n)
 		written = n
-		if strings.HasPrefix(f.Listen, "unix:") {
+		switch {
+		case f.gelf():
+			_, err = w.WriteString(m + "\x00")
+		case strings.HasPrefix(f.Listen, "unix:"):
 			_, err = w.WriteString(m + "\n") // RFC 6587 section 3.4.2
-		} else {
+		default:
 			_, err = w.WriteString(strconv.Itoa(len(m)) + " " + m) // RFC 6587 section 3.4.1
 		}
 		if err != nil {
@@ -183,6 +201,9 @@ func prove(c net.Conn) error {
 	}
 	if n, err := c.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
 		return fmt.Errorf("wait for the end: %d octets, %w", n, err)
+	}
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
