@@ -164,11 +164,15 @@ func (l *Listener) end(c net.Conn) {
 	c.SetReadDeadline(time.Now().Add(l.o.StopTimeout / 2))
 }
 
-// fail notes an error of the Sink and ends Run.
+// fail notes an error of the Sink and ends Run. That somebody does not wait any longer is
+// none: an HTTP client that gave up, or Run itself.
 func (l *Listener) fail(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failure == nil && !errors.Is(err, context.Canceled) {
+	if l.failure == nil {
 		l.failure = fmt.Errorf("store gelf: %w", err)
 	}
 	l.cancel()

@@ -170,7 +170,7 @@ func TestRow05BitRot(t *testing.T) {
 			s := newSetup(t, 5)
 			s.set = []string{"spool.max=8MiB"}
 			s.beginLogship(t)
-			s.beginLoad(t, 4000, post(t, s.inputAddress()))
+			s.beginLoad(t, 4000, post(t, s.inputAddress(), clientTimeout))
 			s.load.more(t, 10000)
 			s.load.pause()
 			s.stopLogship(t)
@@ -249,14 +249,15 @@ func TestRow06FsyncEIO(t *testing.T) {
 	s.verdict(t)
 }
 
-// TestRow07NoSpace: the disk is full, then has space again. Senders wait meanwhile.
+// TestRow07NoSpace: the disk is full, then has space again. Senders wait meanwhile, and
+// some of them not as long as it takes.
 func TestRow07NoSpace(t *testing.T) {
 	needNamespaces(t)
 	t.Parallel()
 	s := newSetup(t, 7)
 	dir := mountTmpfs(t, "24m")
 	s.state = filepath.Join(dir, "state")
-	s.begin(t, 2000)
+	s.beginWith(t, 2000, post(t, s.inputAddress(), 200*time.Millisecond))
 	for range rounds(2) {
 		s.load.more(t, 1000)
 		ballast := filepath.Join(dir, "ballast")
@@ -264,6 +265,11 @@ func TestRow07NoSpace(t *testing.T) {
 			t.Fatalf("the ballast fits: %v", err)
 		}
 		s.hasTrouble(t)
+		_, _, failed := s.load.counts()
+		until(t, patience, func() (bool, string) {
+			_, _, now := s.load.counts()
+			return now > failed+100, "no client gives up"
+		})
 		must(t, os.Remove(ballast))
 		s.recover(t, 2*time.Second)
 	}
@@ -288,7 +294,7 @@ func TestRow08ReadOnly(t *testing.T) {
 	s.state = filepath.Join(d.dir, "state")
 	s.beginFile(t, 1000)
 	trigger(t, d)
-	waiting := generate(t, 50, post(t, s.inputAddress()))
+	waiting := generate(t, 50, post(t, s.inputAddress(), clientTimeout))
 	s.hasTrouble(t)
 	s.recover(t, time.Second)
 	s.load.more(t, 2000)
@@ -301,7 +307,7 @@ func TestRow08ReadOnly(t *testing.T) {
 	d.repair(t)
 	s.beginLogship(t)
 	s.load.pause()
-	s.load.put = post(t, s.inputAddress())
+	s.load.put = post(t, s.inputAddress(), clientTimeout)
 	s.load.resume()
 	s.recover(t, 2*time.Second)
 	s.verdict(t)

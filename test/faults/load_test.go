@@ -99,11 +99,11 @@ func (l *load) more(t *testing.T, n int) {
 }
 
 // post returns a put function for an HTTP input of GELF: 202 says that the messages are
-// stored.
-func post(t *testing.T, address string) func(ctx context.Context, first, last int) error {
+// stored. It gives up after some time, as clients do.
+func post(t *testing.T, address string, timeout time.Duration) func(ctx context.Context, first, last int) error {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	client := http.Client{Transport: transport, Timeout: 5 * time.Second}
+	client := http.Client{Transport: transport, Timeout: timeout}
 	return func(ctx context.Context, first, last int) error {
 		var body bytes.Buffer
 		for n := first; n <= last; n++ {
@@ -124,6 +124,9 @@ func post(t *testing.T, address string) func(ctx context.Context, first, last in
 		return nil
 	}
 }
+
+// clientTimeout is how long an ordinary client waits for its answer.
+const clientTimeout = 5 * time.Second
 
 // write returns a put function for a file that logship follows: what is written there
 // can be read again.

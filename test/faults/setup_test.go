@@ -65,7 +65,7 @@ func (s *setup) inputAddress() string    { return s.net + ".2:12202" }
 // returns when messages arrive.
 func (s *setup) begin(t *testing.T, rate int) {
 	t.Helper()
-	s.beginWith(t, rate, post(t, s.inputAddress()))
+	s.beginWith(t, rate, post(t, s.inputAddress(), clientTimeout))
 }
 
 // beginFile does the same with a load that is written to a file, from where it can be
