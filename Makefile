@@ -3,6 +3,7 @@
 # make build  makes bin/logship
 # make bench  prints the tables of docs/performance.md
 # make bench-peers  measures rsyslog and syslog-ng beside logship (as root)
+# make faults runs the fault matrix and prints the figures of docs/reliability.md
 # make pgo    profiles the hot path for the compiler: cmd/logship/default.pgo
 # make check  vet, staticcheck, gofmt
 # make fuzz   runs each fuzz target for FUZZTIME (default 1m)
@@ -18,7 +19,7 @@ RACE ?= $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/nul
 TAGS ?= $(if $(CI),-tags sdjournal,$(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && test -e /usr/include/systemd/sd-journal.h && echo -tags sdjournal))
 STRICT := $(if $(CI),-strict)
 
-.PHONY: all build test demo bench bench-peers pgo check fuzz soak setup clean
+.PHONY: all build test demo bench bench-peers faults pgo check fuzz soak setup clean
 
 all: build
 
@@ -51,6 +52,9 @@ bench: build
 bench-peers: build
 	@test/setup/senders.sh
 	@$(GO) run ./test/bench -parts peers -n $(PEER_MESSAGES)
+
+faults: setup
+	@set -o pipefail; $(GO) test -json -parallel 2 -p 1 -count 1 -run 'Row[0-9]' ./internal/ship ./test/faults ./test/intake | $(GO) run ./test/faults/figures
 
 # The benchmarks of the chain and of the reader are what a busy logship does.
 pgo:

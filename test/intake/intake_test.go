@@ -56,4 +56,5 @@ func TestRow02Stop(t *testing.T) {
 	if a := d.begin(t, flow{Listen: tcpOwn, Stream: "late", Count: 1, Attack: "crowd"})()["late"]; a.Refused == 0 {
 		t.Error("a socket is left with systemd that nobody reads")
 	}
+	d.figures(t, 2)
 }

@@ -292,6 +292,13 @@ func (d daemon) awaitAll(t *testing.T, accounts map[string]sent) {
 	d.check(t, accounts)
 }
 
+// figures logs what "make faults" prints, when all has been checked: what is missing of
+// what logship had accepted would have failed the test.
+func (d daemon) figures(t *testing.T, row int) {
+	t.Helper()
+	t.Logf("row %d: lost 0, duplicated %d", row, d.copies)
+}
+
 // check fails the test for what must never be.
 func (d daemon) check(t *testing.T, accounts map[string]sent) {
 	t.Helper()

@@ -57,6 +57,7 @@ func TestRow01Kill(t *testing.T) {
 	}
 	t.Logf("%d were stored at the kill; read and not stored, or on connections that died: %v", stored, tail)
 	d.frozen(t)
+	d.figures(t, 1)
 }
 
 // hole returns the first number that is missing, and the one behind the last.
@@ -132,6 +133,7 @@ func TestRow22Burst(t *testing.T) {
 	if n := d.discarded(t); n > 0 {
 		t.Errorf("after a restart %d datagrams are discarded", n)
 	}
+	d.figures(t, 22)
 }
 
 // settle waits until all that was sent has arrived or was counted as discarded, and
@@ -191,6 +193,7 @@ func TestRow23NoisySender(t *testing.T) {
 	}
 	d.check(t, accounts)
 	d.toldDiscards(t)
+	d.figures(t, 23)
 }
 
 // toldDiscards stops logship and compares what the messages about gaps say with what
@@ -230,6 +233,7 @@ func TestRow24MemoryLimit(t *testing.T) {
 		t.Error("logship has ended and was started again")
 	}
 	t.Logf("at most %d MB of %d, beside what the spool's file system takes", d.peakMemory(t)>>20, limit>>20)
+	d.figures(t, 24)
 }
 
 // memoryGroup returns the directory of a cgroup with a memory limit.
@@ -277,6 +281,7 @@ func TestRow25Descriptors(t *testing.T) {
 		t.Errorf("refused connections %v, failures of the output %v, of the spool %v", m[`logship_syslog_refused_total{reason="connections"}`],
 			m["logship_output_failures_total"], m["logship_spool_failures_total"])
 	}
+	d.figures(t, 25)
 }
 
 // TestRow30Hostile has senders do everything that a sender should not, at once. Others lose
@@ -321,4 +326,5 @@ func TestRow30Hostile(t *testing.T) {
 	} else {
 		t.Logf("at most %d MB", peak>>20)
 	}
+	d.figures(t, 30)
 }
