@@ -171,7 +171,7 @@ func (s *setup) stopLogship(t *testing.T) {
 // as the matrix says, and the slack of a busy machine.
 func (s *setup) recover(t *testing.T, limit time.Duration) {
 	t.Helper()
-	const slack = 4 * time.Second
+	const slack = 6 * time.Second
 	began := time.Now()
 	issued, _, _ := s.load.counts()
 	until(t, limit+slack, func() (bool, string) {
