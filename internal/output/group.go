@@ -34,8 +34,10 @@ type GroupOptions struct {
 	// Reconnect is how long to stay on a connection, give or take a quarter, so that a
 	// fleet does not move at once; 0 means until it fails.
 	Reconnect time.Duration
-	// Client asks for LBStatus; nil means http.DefaultClient.
-	Client *http.Client
+	// Client asks for LBStatus, every LBEvery, or 2 seconds if that is 0. Abort closes
+	// its idle connections. Nil is one without proxies.
+	Client  *http.Client
+	LBEvery time.Duration
 	// Log gets moves between targets and holds; nil discards them.
 	Log *slog.Logger
 }
@@ -72,8 +74,9 @@ type member struct {
 // NewGroup returns a Group that is not connected.
 func NewGroup(o GroupOptions) *Group {
 	if o.Client == nil {
-		o.Client = http.DefaultClient
+		o.Client = &http.Client{Transport: &http.Transport{}}
 	}
+	o.LBEvery = cmp.Or(o.LBEvery, lbEvery)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -206,6 +209,7 @@ func (g *Group) Abort() {
 	for _, m := range g.members {
 		m.Output.Abort()
 	}
+	g.Client.CloseIdleConnections()
 	for len(g.events) > 0 {
 		<-g.events
 	}

@@ -12,7 +12,7 @@ import (
 func (g *Group) keep(ctx context.Context) {
 	var poll, plan <-chan time.Time
 	if slices.ContainsFunc(g.members, func(m *member) bool { return m.LBStatus != "" }) {
-		t := time.NewTicker(lbEvery)
+		t := time.NewTicker(g.LBEvery)
 		defer t.Stop()
 		poll = t.C
 	}

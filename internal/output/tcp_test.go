@@ -68,7 +68,7 @@ func send(t *testing.T, out output.Output, b []byte) {
 	}
 }
 
-func event(t *testing.T, out *output.TCP) output.Event {
+func event(t *testing.T, out output.Output) output.Event {
 	t.Helper()
 	select {
 	case e := <-out.Events():
@@ -79,7 +79,7 @@ func event(t *testing.T, out *output.TCP) output.Event {
 	}
 }
 
-func want(t *testing.T, out *output.TCP, kind output.EventKind) output.Event {
+func want(t *testing.T, out output.Output, kind output.EventKind) output.Event {
 	t.Helper()
 	e := event(t, out)
 	if e.Kind != kind {
@@ -88,14 +88,14 @@ func want(t *testing.T, out *output.TCP, kind output.EventKind) output.Event {
 	return e
 }
 
-func wantConfirmed(t *testing.T, out *output.TCP, id uint64) {
+func wantConfirmed(t *testing.T, out output.Output, id uint64) {
 	t.Helper()
 	if e := want(t, out, output.Confirmed); e.Cut != id {
 		t.Fatalf("cut %d is confirmed, want %d", e.Cut, id)
 	}
 }
 
-func wantFailed(t *testing.T, out *output.TCP, text string) {
+func wantFailed(t *testing.T, out output.Output, text string) {
 	t.Helper()
 	if e := want(t, out, output.Failed); !strings.Contains(e.Err.Error(), text) {
 		t.Fatalf("got %v, want %q in it", e.Err, text)
@@ -103,7 +103,7 @@ func wantFailed(t *testing.T, out *output.TCP, text string) {
 }
 
 // cut asks for a confirmation, with the next connection first.
-func cut(t *testing.T, out *output.TCP, id uint64) {
+func cut(t *testing.T, out output.Output, id uint64) {
 	t.Helper()
 	for {
 		done, err := out.Cut(within(t), id, false)
@@ -117,7 +117,7 @@ func cut(t *testing.T, out *output.TCP, id uint64) {
 	}
 }
 
-func lastCut(t *testing.T, out *output.TCP, id uint64) {
+func lastCut(t *testing.T, out output.Output, id uint64) {
 	t.Helper()
 	if done, err := out.Cut(within(t), id, true); !done || err != nil {
 		t.Fatal(done, err)
