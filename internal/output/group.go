@@ -161,6 +161,16 @@ func (g *Group) Send(ctx context.Context, frames []byte) error {
 	return g.blame(ctx, m, m.Output.Send(ctx, frames))
 }
 
+// Taken implements Prompt for the target in use.
+func (g *Group) Taken() bool {
+	m := g.using()
+	if m == nil {
+		return false
+	}
+	p, ok := m.Output.(Prompt)
+	return ok && p.Taken()
+}
+
 func (g *Group) using() *member {
 	g.mu.Lock()
 	defer g.mu.Unlock()

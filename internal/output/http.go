@@ -219,17 +219,19 @@ func (h *HTTP) postShortened(ctx context.Context, doc []byte) error {
 	}
 }
 
+// Taken implements Prompt: Send returns after the answers.
+func (h *HTTP) Taken() bool { return true }
+
 // Cut confirms everything sent so far, with an Event that is ready when it returns.
 func (h *HTTP) Cut(_ context.Context, id uint64, _ bool) (bool, error) {
-	h.events <- Event{Kind: Confirmed, Cut: id} // there is room: one cut is pending at most
+	h.events <- Event{Kind: Confirmed, Cut: id}
 	return true, nil
 }
 
 // Abort closes the connection. Connect starts again.
 func (h *HTTP) Abort() {
 	h.hangUp()
-	select {
-	case <-h.events:
-	default:
+	for len(h.events) > 0 {
+		<-h.events
 	}
 }

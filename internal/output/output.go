@@ -15,7 +15,8 @@ type Output interface {
 	// Send sends frames, of which the first begins and the last ends in the slice; it
 	// keeps none of them. It blocks while the receiver does not take them. An error,
 	// and a Failed event, mean that nothing since the last confirmed cut is proven; a
-	// *Rejected that one frame is the reason, and that it will be so each time.
+	// *Rejected that one frame is the reason, and that it will be so each time; a
+	// *Held that none is, and when to try again.
 	Send(ctx context.Context, frames []byte) error
 	// Cut asks for a confirmation of everything sent so far, which comes as an Event
 	// with that id (not 0). It returns false if that is not possible yet: NextReady or
@@ -28,6 +29,14 @@ type Output interface {
 	// Abort ends everything that Connect started and returns after that. What was not
 	// confirmed is unproven; Events holds nothing more. It may be called at any time.
 	Abort()
+}
+
+// Prompt is an Output that can know, when Send returns, that the receiver has taken
+// everything: then a Cut costs nothing, and is best made at once.
+type Prompt interface {
+	Output
+	// Taken reports whether that is so for the target in use.
+	Taken() bool
 }
 
 // EventKind says what an Event reports.

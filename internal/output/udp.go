@@ -223,7 +223,7 @@ func (u *UDP) Cut(_ context.Context, id uint64, _ bool) (bool, error) {
 	if err := u.refused(); err != nil {
 		return false, fmt.Errorf("send to %s: %w", u.o.Address, err)
 	}
-	u.events <- Event{Kind: Confirmed, Cut: id} // there is room: one cut is pending at most
+	u.events <- Event{Kind: Confirmed, Cut: id, Ack: AckNone} // there is room: one cut is pending at most
 	return true, nil
 }
 
@@ -248,8 +248,7 @@ func (u *UDP) Abort() {
 		u.conn.Close()
 		u.conn, u.sender = nil, nil
 	}
-	select {
-	case <-u.events:
-	default:
+	for len(u.events) > 0 {
+		<-u.events
 	}
 }

@@ -77,7 +77,7 @@ func (l *Line) take(in *intake, now time.Time) bool {
 			return false
 		}
 		l.append(in, &l.entry, now)
-		if len(l.unsent) >= batchBytes {
+		if len(l.unsent) >= l.batch {
 			return true
 		}
 	}

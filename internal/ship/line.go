@@ -55,10 +55,14 @@ type Options struct {
 	SaveEvery time.Duration
 }
 
-// When frames are sent, and when a confirmation is asked for. The cut bounds
-// what is sent twice after a failure (Graylog rule R18: 4 MiB or 5 s).
+// When frames are sent, and when a confirmation is asked for. A batch is smaller
+// where it takes long to send it, for the line does nothing else meanwhile. The cut
+// bounds what is sent twice after a failure (Graylog rule R18: 4 MiB or 5 s).
 const (
 	batchBytes      = 128 << 10
+	leastBatchBytes = 1 << 10
+	firstBatchBytes = 16 << 10
+	sendTime        = time.Second
 	defaultCutBytes = 4 << 20
 	defaultCutAge   = 5 * time.Second
 	backoffBase     = 500 * time.Millisecond
@@ -98,6 +102,8 @@ type Line struct {
 	onHold      bool          // the receiver wants to be sent nothing
 	keepWindow  bool          // a confirmation was the word of a kernel only
 	unsent      []byte        // the batch
+	batch       int           // how long it gets
+	taken       bool          // the output knows that all of it was taken: a cut costs nothing
 	entry       record.Entry
 	recs        []record.Record
 	bytes       int64     // sent since the last cut, or on its way
@@ -122,6 +128,8 @@ type cut struct {
 type outage struct {
 	since    time.Time
 	failures int
+	refused  bool          // it will not pass by itself
+	wait     time.Duration // at least, before the next attempt
 }
 
 // New returns a Line. It starts nothing.
@@ -135,7 +143,7 @@ func New(o Options) *Line {
 	if o.Gaps == nil {
 		o.Gaps = NewGaps(o.Metrics) // nobody adds to it
 	}
-	l := &Line{Options: o, cutBytes: defaultCutBytes, cutAge: defaultCutAge, wake: make(chan struct{}, 1),
+	l := &Line{Options: o, cutBytes: defaultCutBytes, cutAge: defaultCutAge, wake: make(chan struct{}, 1), batch: firstBatchBytes,
 		backoff: backoff{base: backoffBase, cap: backoffCap}}
 	for _, s := range o.Sources {
 		l.intakes = append(l.intakes, &intake{Source: s, join: join.New(o.Join)})
@@ -204,15 +212,26 @@ func (l *Line) takeIn(ctx, work context.Context, group *group) context.Context {
 	return line
 }
 
-// outputFailed logs the first failure of an outage; the rest is counted.
+// outputFailed logs the first failure of an outage, and the first that will not pass
+// by itself; the rest is counted.
 func (l *Line) outputFailed(err error) {
 	l.Metrics.connected(false)
 	l.Metrics.failures.Add(1)
-	if l.failing == nil {
+	held := new(output.Held)
+	errors.As(err, &held)
+	first := l.failing == nil
+	if first {
 		l.failing = &outage{since: time.Now()}
+	}
+	switch {
+	case held.Operator && !l.failing.refused:
+		l.Log.Error("receiver refuses what is sent; it is kept and tried again, but somebody has to set something right", "err", err)
+		l.Metrics.refused(err)
+	case first:
 		l.Log.Warn("output failed, will retry; what is not confirmed will be sent again", "err", err)
 	}
 	l.failing.failures++
+	l.failing.refused, l.failing.wait = l.failing.refused || held.Operator, held.After
 }
 
 // outputWorks ends an outage, at the first confirmation.
@@ -221,6 +240,7 @@ func (l *Line) outputWorks() {
 	if l.failing != nil {
 		l.Log.Info("output works again", "failures", l.failing.failures, "dur", time.Since(l.failing.since).Round(time.Millisecond))
 		l.failing = nil
+		l.Metrics.refused(nil)
 	}
 }
 
@@ -229,8 +249,9 @@ func (l *Line) flush(ctx context.Context) error {
 	if len(l.unsent) == 0 {
 		return nil
 	}
+	start := time.Now()
 	if l.bytes == 0 {
-		l.first = time.Now()
+		l.first = start
 	}
 	l.Metrics.setPhase(PhaseSending)
 	frames, rest := l.head(), 0
@@ -247,6 +268,14 @@ func (l *Line) flush(ctx context.Context) error {
 	l.unsent = append(l.unsent[:0], l.unsent[len(l.unsent)-rest:]...)
 	if cap(l.unsent) > 4*batchBytes {
 		l.unsent = slices.Clip(slices.Clone(l.unsent)) // one huge message should not cost its memory for ever
+	}
+	if time.Since(start) > sendTime {
+		l.batch = max(l.batch/2, leastBatchBytes)
+	} else {
+		l.batch = min(l.batch*2, batchBytes)
+	}
+	if p, ok := l.Output.(output.Prompt); ok {
+		l.taken = p.Taken()
 	}
 	return nil
 }
@@ -282,7 +311,7 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 
 // cutAt returns when a cut is due for its age.
 func (l *Line) cutAt() time.Time {
-	if l.windowSent() {
+	if l.taken || l.windowSent() {
 		return l.first
 	}
 	return l.first.Add(l.cutAge)
@@ -303,7 +332,7 @@ func (l *Line) cut(ctx context.Context, c cut, last bool) error {
 	if !c.part {
 		c.counts, c.gaps = l.Metrics.cut(), l.Gaps.sentCount()
 	}
-	l.pending, l.bytes, l.leave = &c, 0, false
+	l.pending, l.bytes, l.leave, l.taken = &c, 0, false, false
 	return nil
 }
 

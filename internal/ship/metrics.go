@@ -55,6 +55,7 @@ type Metrics struct {
 	phase      atomic.Int32
 	phaseSince atomic.Int64 // Unix nanoseconds
 	isUp       atomic.Bool
+	refusal    atomic.Pointer[string] // nil: none
 
 	sentBytes, confirmedBytes, failures, saveFailures, cuts atomic.Uint64
 	connections, lastConfirm                                atomic.Int64
@@ -190,6 +191,16 @@ func (m *Metrics) connected(up bool) {
 	}
 }
 
+// refused notes why the receiver refuses what is sent; nil that it does not any more.
+func (m *Metrics) refused(err error) {
+	if err == nil {
+		m.refusal.Store(nil)
+		return
+	}
+	text := err.Error()
+	m.refusal.Store(&text)
+}
+
 func (m *Metrics) setLag(source string, entries uint64, age time.Duration) {
 	s, ok := m.lags[source]
 	if !ok {
@@ -220,6 +231,7 @@ type Status struct {
 	Phase     Phase
 	Alive     bool // the line makes progress, or waits for something that it knows
 	Connected bool
+	Refused   string        // why the receiver refuses what is sent, until somebody sets it right; "" if not
 	Lag       uint64        // entries
 	LagAge    time.Duration // of the oldest of them
 	Sent      uint64        // messages
@@ -230,6 +242,9 @@ type Status struct {
 func (m *Metrics) Status(now time.Time) Status {
 	p := Phase(m.phase.Load())
 	s := Status{Phase: p, Connected: m.isUp.Load()}
+	if why := m.refusal.Load(); why != nil {
+		s.Refused = *why
+	}
 	s.Alive = now.Sub(time.Unix(0, m.phaseSince.Load())) < p.patience()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -80,7 +80,7 @@ func (l *Line) restoreLimits(s *State) {
 
 // rewind goes back to the last confirmed position.
 func (l *Line) rewind() error {
-	l.unsent, l.bytes, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, nil, false, nil
+	l.unsent, l.bytes, l.taken, l.pending, l.cutDue, l.readErr = l.unsent[:0], 0, false, nil, false, nil
 	l.trail = l.trail[:0]
 	l.seq, l.read = l.committed.Seq, l.committed.read
 	l.restoreLimits(&l.committed)

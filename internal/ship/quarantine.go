@@ -93,7 +93,7 @@ func (l *Line) died(err error) (quarantined bool) {
 	if rejected := new(output.Rejected); errors.As(err, &rejected) {
 		return l.quarantine(rejected.Frame, rejected.Err.Error())
 	}
-	if l.DeadLetters == nil || l.bytes == 0 && l.pending == nil {
+	if l.DeadLetters == nil || l.bytes == 0 && l.pending == nil || errors.As(err, new(*output.Held)) {
 		return false
 	}
 	l.deaths++

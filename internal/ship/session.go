@@ -100,16 +100,22 @@ func (l *Line) connect(ctx context.Context) error {
 // pause waits between two attempts and keeps the lag up to date. An error is
 // that of a source.
 func (l *Line) pause(ctx, work context.Context, sourceFailed <-chan error) error {
-	l.Metrics.setPhase(PhaseBackoff)
-	l.updateLag(time.Now())
-	timer := time.NewTimer(l.backoff.next())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case err := <-sourceFailed:
-		return err
-	case <-unless(ctx.Err() != nil, ctx.Done()):
-	case <-work.Done():
+	const look = 10 * time.Second
+	for left := max(l.backoff.next(), l.failing.wait); left > 0; left -= look {
+		l.Metrics.setPhase(PhaseBackoff)
+		l.updateLag(time.Now())
+		timer := time.NewTimer(min(left, look))
+		select {
+		case <-timer.C:
+			continue
+		case err := <-sourceFailed:
+			timer.Stop()
+			return err
+		case <-unless(ctx.Err() != nil, ctx.Done()):
+		case <-work.Done():
+		}
+		timer.Stop()
+		return nil
 	}
 	return nil
 }
