@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that tests and the demo need and that are missing.
 #
-#   apt.sh [GROUP...]      groups: machine faults node oracle (all of them by default)
+#   apt.sh [GROUP...]      groups: machine faults node oracle brokers (all of them by default)
 #
 # It can be run as often as one likes, and does nothing when nothing is missing.
 # What is there already counts, wherever it came from: a node outside of Debian's
@@ -71,8 +71,12 @@ collect() {
 			want gcc gcc
 			want sqlite3 sqlite3
 			;;
+		brokers) # Kafka
+			want java openjdk-17-jre-headless
+			want mvn maven
+			;;
 		*)
-			say "no package group \"$group\" (there are: machine faults node oracle)"
+			say "no package group \"$group\" (there are: machine faults node oracle brokers)"
 			exit 2
 			;;
 		esac
@@ -106,7 +110,7 @@ get() {
 	done
 }
 
-[ $# -gt 0 ] || set -- machine faults node oracle
+[ $# -gt 0 ] || set -- machine faults node oracle brokers
 collect "$@"
 if [ -n "$foreign" ]; then
 	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
