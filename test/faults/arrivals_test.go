@@ -19,16 +19,17 @@ type arrivals struct {
 	paths  []string
 	offset int64 // of what was read of the last file
 
-	first    map[int]string // event IDs by number: the first copy's
-	ids      map[string]bool
-	copies   int               // messages with an event ID that was there
-	again    int               // other messages with a number that was there
-	bytes    int               // of all lines
-	messages int               // all lines
-	gaps     map[string]uint64 // what messages say is missing, by reason
-	bad      []string          // what was never sent
-	latest   int               // the highest number
-	stored   map[string]bool   // event IDs of messages that were there before, and whether they have come
+	first      map[int]string // event IDs by number: the first copy's
+	ids        map[string]bool
+	copies     int               // messages with an event ID that was there
+	disordered int               // first copies of a number that come behind a higher one's
+	again      int               // other messages with a number that was there
+	bytes      int               // of all lines
+	messages   int               // all lines
+	gaps       map[string]uint64 // what messages say is missing, by reason
+	bad        []string          // what was never sent
+	latest     int               // the highest number
+	stored     map[string]bool   // event IDs of messages that were there before, and whether they have come
 }
 
 func newArrivals() *arrivals {
@@ -92,6 +93,9 @@ func (a *arrivals) add(line []byte) {
 	case a.first[m.N] != "":
 		a.again++
 	default:
+		if m.N < a.latest {
+			a.disordered++
+		}
 		a.first[m.N] = m.ID
 		a.latest = max(a.latest, m.N)
 	}
