@@ -178,6 +178,13 @@ func longLine() ship.Gap {
 // takeStdin stores the lines of standard input in the spool until it ends or ctx is
 // done. With job set nothing else fills the spool.
 func (r *runner) takeStdin(ctx context.Context, s *spool.Spool, gaps *ship.Gaps, job bool) error {
+	// What was read is stored after the end of ctx too, for some time: nobody else has it.
+	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		late := time.AfterFunc(time.Duration(r.Stop.Timeout), stop)
+		context.AfterFunc(storing, func() { late.Stop() })
+	})()
 	var batch []spool.Message
 	var text []byte
 	put := func(line []byte, cut int) {
@@ -189,13 +196,7 @@ func (r *runner) takeStdin(ctx context.Context, s *spool.Spool, gaps *ship.Gaps,
 		batch = append(batch, spool.Message{Text: text[start:len(text):len(text)], TimeUsec: time.Now().UnixMicro(), Priority: -1, Source: []byte("stdin")})
 	}
 	store := func() error {
-		err := s.Append(ctx, batch)
-		if ctx.Err() != nil && err != nil {
-			// These lines were read and nobody else has them.
-			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(r.Stop.Timeout))
-			err = s.Append(grace, batch)
-			cancel()
-		}
+		err := s.Append(storing, batch)
 		if err != nil {
 			r.log.Error("lines of standard input are lost, the spool did not take them", "lines", len(batch), "err", err)
 		}

@@ -38,6 +38,10 @@ func Read(ctx context.Context, fd, maxLineBytes int, put func(line []byte, cut i
 	for {
 		n, err := readSome(fd, wake, buf)
 		lines.add(buf[:n])
+		if errors.Is(err, errWoken) {
+			lines.finish(fd)
+			err = io.EOF
+		}
 		if err != nil {
 			lines.end()
 		}
@@ -75,6 +79,24 @@ func (l *splitter) add(b []byte) {
 	}
 }
 
+// finish reads the rest of a line that has begun, as far as it has come, byte by byte: what
+// is behind it is for the next process that has the same pipe.
+func (l *splitter) finish(fd int) {
+	var next [1]byte
+	for len(l.line) > 0 && l.cut == 0 {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, 0); n == 0 && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		switch n, err := unix.Read(fd, next[:]); {
+		case n == 1:
+			l.add(next[:])
+		case !errors.Is(err, unix.EINTR):
+			return
+		}
+	}
+}
+
 // end takes what has no line end as a line.
 func (l *splitter) end() {
 	if len(l.line) > 0 {
@@ -94,6 +116,9 @@ func (l *splitter) flush() {
 	l.line, l.cut = l.line[:0], 0
 }
 
+// errWoken is the error of readSome when wake was written to.
+var errWoken = errors.New("told to end")
+
 // readSome reads at least one byte, unless the input ends or wake is written to.
 func readSome(fd, wake int, buf []byte) (int, error) {
 	for {
@@ -102,7 +127,7 @@ func readSome(fd, wake int, buf []byte) (int, error) {
 			return 0, fmt.Errorf("read stdin: %w", err)
 		}
 		if fds[1].Revents != 0 {
-			return 0, io.EOF
+			return 0, errWoken
 		}
 		if fds[0].Revents == 0 {
 			continue

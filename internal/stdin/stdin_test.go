@@ -457,3 +457,32 @@ func FuzzSplitter(f *testing.F) {
 		}
 	})
 }
+
+// TestFinish: a line that has begun when reading is told to end is read to its end, and not
+// further: what is behind it stays in the pipe, for the next process that has it.
+func TestFinish(t *testing.T) {
+	for _, c := range []struct{ begun, pipe, line, left string }{
+		{"be", "gun\nnext\n", "begun", "next\n"},
+		{"", "next\n", "", "next\n"},
+		{"be", "gun", "", ""}, // there is no more; end takes it
+		{"be", "", "", ""},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.WriteString(c.pipe); err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		l := splitter{max: 100, put: func(text []byte, _ int) { got += string(text) }}
+		l.add([]byte(c.begun))
+		l.finish(int(r.Fd()))
+		w.Close()
+		left, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || got != c.line || string(left) != c.left {
+			t.Errorf("%q and %q in the pipe: line %q, left %q, %v", c.begun, c.pipe, got, left, err)
+		}
+	}
+}
