@@ -100,7 +100,11 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 			if err == nil {
 				err = confirmAlone(ctx, out, nil, time.Duration(c.Output.Timeout))
 			}
-			report("connect", err, t.name()+" accepts connections and confirms")
+			found := " accepts connections and confirms"
+			if t.Scheme == "gelf+udp" {
+				found = " has an address; whether anybody listens is not to be found out over UDP"
+			}
+			report("connect", err, t.name()+found)
 		}
 	}
 	if len(errs) == 0 {

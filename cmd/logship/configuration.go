@@ -19,6 +19,7 @@ import (
 	"sidecar/internal/filetail"
 	"sidecar/internal/gelf"
 	"sidecar/internal/guard"
+	"sidecar/internal/output"
 	"sidecar/internal/rules"
 	"sidecar/internal/settings"
 )
@@ -106,7 +107,14 @@ type Config struct {
 		Timeout      settings.Duration `toml:"timeout"`
 		MaxFrame     settings.Size     `toml:"max_frame"`
 		ReplayWindow settings.Duration `toml:"replay_window"`
-		TLS          struct {
+		Compress     string            `toml:"compress"`
+		UDPChunk     settings.Size     `toml:"udp_chunk"`
+		HTTP         struct {
+			Token   settings.Secret `toml:"token"`
+			Bulk    bool            `toml:"bulk"`
+			MaxBody settings.Size   `toml:"max_body"`
+		} `toml:"http"`
+		TLS struct {
 			CA         string          `toml:"ca"`
 			Cert       string          `toml:"cert"`
 			Key        settings.Secret `toml:"key"`
@@ -169,6 +177,9 @@ func defaultConfig() Config {
 	c.Output.Confirm = "auto"
 	c.Output.Timeout = settings.Duration(10 * time.Second)
 	c.Output.MaxFrame = 256 << 10
+	c.Output.Compress = "auto"
+	c.Output.UDPChunk = output.DefaultChunkBytes
+	c.Output.HTTP.MaxBody = output.DefaultMaxBodyBytes
 	c.Output.TLS.Min = "1.3"
 	c.DLQ.Max = 64 << 20
 	c.Buffer.Memory = 16 << 20
@@ -342,6 +353,9 @@ func (c *Config) checkRanges(e *settings.Effective) []error {
 		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
 		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
 		{"output.replay_window", c.Output.ReplayWindow >= 0, "0s or more"},
+		{"output.compress", slices.Contains(slices.Collect(maps.Keys(compressions)), c.Output.Compress), `"auto", "none", "gzip" or "zlib"`},
+		{"output.udp_chunk", c.Output.UDPChunk >= output.MinChunkBytes && c.Output.UDPChunk <= output.MaxChunkBytes, "512 to 65507 bytes"},
+		{"output.http.max_body", c.Output.HTTP.MaxBody >= 16<<10 && c.Output.HTTP.MaxBody <= 16<<20, "16KiB to 16MiB"},
 		{"dlq.max", c.DLQ.Max >= 1<<20, "at least 1MiB"},
 		{"output.tls.min", c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", `"1.2" or "1.3"`},
 		{"spool.max", c.Spool.Max >= 8<<20, "at least 8MiB"},

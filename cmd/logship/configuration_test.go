@@ -157,7 +157,7 @@ func TestTarget(t *testing.T) {
 	}
 	bad := func(in, reason string) {
 		t.Helper()
-		if got, err := parseTarget(in); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "want gelf+t") {
+		if got, err := parseTarget(in); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "want gelf+") {
 			t.Errorf("%s: %v, %v; want an error with %q and what is right", in, got, err, reason)
 		}
 	}
@@ -170,10 +170,19 @@ func TestTarget(t *testing.T) {
 	ok("gelf+tcp://[2001:db8::1]", "gelf+tcp", "[2001:db8::1]:12201", "2001:db8::1")
 	ok("gelf+tls://[2001:db8::1]:12202", "gelf+tls", "[2001:db8::1]:12202", "2001:db8::1")
 	ok("gelf+tcp://[fe80::1%25eth0]:12201", "gelf+tcp", "[fe80::1%eth0]:12201", "fe80::1%eth0")
+	ok("gelf+http://graylog", "gelf+http", "graylog:12201", "graylog")
+	ok("gelf+https://graylog:443/logs/gelf", "gelf+https", "graylog:443", "graylog")
+	ok("gelf+udp://[2001:db8::1]/", "gelf+udp", "[2001:db8::1]:12201", "2001:db8::1")
 	bad("graylog", "no kind of output")
 	bad("//graylog:12201", "no kind of output")
 	bad("graylog:12201", `unknown kind of output "graylog"`)
-	bad("gelf+udp://graylog:12201", `unknown kind of output "gelf+udp"`)
+	bad("gelf+ftp://graylog:12201", `unknown kind of output "gelf+ftp"`)
+	bad("gelf+udp://graylog/gelf", "not a host")
+	bad("gelf+http:///gelf", "not a host")
+	bad("gelf+http://graylog/gelf?x=1", "not a host")
+	bad("gelf+http://graylog/gelf#x", "not a host")
+	bad("gelf+https://user:secret@graylog/gelf", "not a host")
+	bad("gelf+https://graylog:0/gelf", "port 0 is not")
 	bad("tcp://graylog:12201", `unknown kind of output "tcp"`)
 	bad("gelf+tcp:graylog:12201", "not a host")
 	bad("gelf+tcp://", "not a host")

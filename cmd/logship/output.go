@@ -32,8 +32,11 @@ type scheme struct {
 
 // schemes are the kinds of outputs by the scheme of their URLs.
 var schemes = map[string]scheme{
-	"gelf+tcp": {"gelf+tcp://host:12201", "12201", hostOnly, opener.tcp},
-	"gelf+tls": {"gelf+tls://host:12201", "12201", hostOnly, opener.tcp},
+	"gelf+tcp":   {"gelf+tcp://host:12201", "12201", hostOnly, opener.tcp},
+	"gelf+tls":   {"gelf+tls://host:12201", "12201", hostOnly, opener.tcp},
+	"gelf+http":  {"gelf+http://host:12201/gelf", "12201", hostAndPath, opener.http},
+	"gelf+https": {"gelf+https://host:12201/gelf", "12201", hostAndPath, opener.http},
+	"gelf+udp":   {"gelf+udp://host:12201", "12201", hostOnly, opener.udp},
 }
 
 // target is where messages go: a URL of a known scheme that passed its check,
@@ -200,6 +203,9 @@ func (o opener) resolver() output.Resolver {
 
 // tcp returns GELF over TCP, or over TLS if the scheme says so.
 func (o opener) tcp(u *url.URL) (output.Output, error) {
+	if _, err := o.compression("gzip", "zlib"); err != nil { // its bytes could be those of a frame's end
+		return nil, err
+	}
 	options := output.TCPOptions{Address: u.Host, DialTimeout: time.Duration(o.Output.Timeout),
 		Ack: output.Ack(o.Output.Confirm), Resolver: o.resolver(), Log: o.log}
 	if u.Scheme == "gelf+tls" {

@@ -317,6 +317,8 @@ func statusLine(line *ship.Line, out output.GroupStatus) (string, bool) {
 	s := line.Metrics.Status(time.Now())
 	connection := "connected to " + out.Target
 	switch {
+	case s.Refused != "":
+		connection = "refused: " + s.Refused
 	case !s.Connected:
 		connection = "not connected"
 	case out.Held:
