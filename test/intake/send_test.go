@@ -27,6 +27,7 @@ type flow struct {
 	Batch  int           // messages per connection; 0: all on one
 	Linger time.Duration // how long to keep the connection when all is sent
 	Attack string        // instead of messages, see attacks
+	Client string        // the writer of go-gelf instead of our own: none, gzip, zlib or tcp
 }
 
 // sent is the account of a flow.
@@ -106,6 +107,8 @@ func (f *flow) run(a *sent) error {
 	switch {
 	case f.Attack != "":
 		return f.attack(a)
+	case f.Client != "":
+		return f.goGELF(a)
 	case strings.HasPrefix(f.Listen, "gelf+http:"):
 		return f.posts(a)
 	case f.stream():
