@@ -170,11 +170,29 @@ func (s *Spool) stored() {
 
 // setTrouble says why nothing is stored, or that it is again. mu must be held.
 func (s *Spool) setTrouble(err error) {
-	began := s.trouble == nil && err != nil
 	ended := s.trouble != nil && err == nil
 	s.trouble = err
-	if (began || ended) && s.o.OnTrouble != nil {
+	switch {
+	case s.o.OnTrouble == nil:
+	case err != nil && !s.told:
+		s.told = true
 		s.o.OnTrouble(err)
+	case ended:
+		s.calmSince = time.Now()
+		if s.calm != nil {
+			s.calm.Stop()
+		}
+		s.calm = time.AfterFunc(s.o.calmAfter, s.tellCalm)
+	}
+}
+
+// tellCalm tells that there is no more trouble, if there was none for long enough.
+func (s *Spool) tellCalm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trouble == nil && s.told && !s.closed && time.Since(s.calmSince) >= s.o.calmAfter {
+		s.told = false
+		s.o.OnTrouble(nil)
 	}
 }
 

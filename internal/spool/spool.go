@@ -43,11 +43,13 @@ type Options struct {
 	// OnFull says what happens at either limit, and when the disk is full.
 	OnFull Policy
 	// OnTrouble, if set, is called when storing begins to fail, with the reason, and
-	// with nil when it works again; never concurrently, and it must not call the spool.
+	// with nil when it works again and has done so for 5 s: a spool at its limit goes to
+	// and fro many times a second. Never concurrently, and it must not call the spool.
 	OnTrouble func(error)
 
 	segmentBytes int64         // where a segment ends
 	retryAfter   time.Duration // between two attempts to store
+	calmAfter    time.Duration // without trouble, until its end is told
 }
 
 const (
@@ -70,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.retryAfter == 0 {
 		o.retryAfter = time.Second
+	}
+	if o.calmAfter == 0 {
+		o.calmAfter = 5 * time.Second
 	}
 	return o
 }
@@ -112,6 +117,9 @@ type Spool struct {
 	held               error  // why storing failed; nil when it is to be tried
 	trouble            error  // held, or why there is no room
 	retry              *time.Timer
+	told               bool        // of trouble, and not of its end
+	calm               *time.Timer // tells its end, unless there is more by then
+	calmSince          time.Time   // when the last trouble ended
 	ended, closed      bool
 	discarded          spans // what was not confirmed when it was discarded
 	counted            spans // what was counted as lost or discarded
@@ -204,8 +212,10 @@ func (s *Spool) Close() error {
 	for s.busy {
 		s.changed.Wait()
 	}
-	if s.retry != nil {
-		s.retry.Stop()
+	for _, t := range []*time.Timer{s.retry, s.calm} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	s.held = nil
 	for s.held == nil && len(s.pending.frames)+len(s.storing.frames) > 0 {

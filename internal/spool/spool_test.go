@@ -214,10 +214,10 @@ func TestMessageLength(t *testing.T) {
 // A full spool holds the writer until something is confirmed.
 func TestBudgetBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var said []error
+		said := make(chan error, 10)
 		o := small()
 		o.MaxBytes = 20_000
-		o.OnTrouble = func(err error) { said = append(said, err) }
+		o.OnTrouble = func(err error) { said <- err }
 		s := openTest(t, newMemDisk(nil), "/spool", o)
 		src := s.NewSource("syslog", nil)
 		n, done := 0, make(chan error, 1)
@@ -233,7 +233,7 @@ func TestBudgetBlocks(t *testing.T) {
 		}
 		st := s.Stats()
 		if st.Bytes > o.MaxBytes || n < 40 || !errors.Is(st.Trouble, errBudget) || len(said) != 1 {
-			t.Errorf("%d messages, %+v, said %v", n, st, said)
+			t.Errorf("%d messages, %+v, said %d", n, st, len(said))
 		}
 		go func() { done <- s.Append(t.Context(), []Message{{Text: numbered(uint64(n))}}) }()
 		synctest.Wait()
@@ -244,8 +244,55 @@ func TestBudgetBlocks(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if got := drain(t, src); !slices.Equal(got, []int{n}) || len(said) != 2 || said[1] != nil {
-			t.Errorf("got %v, said %v", got, said)
+		if got := drain(t, src); !slices.Equal(got, []int{n}) {
+			t.Errorf("got %v", got)
+		}
+		if <-time.After(4 * time.Second); len(said) != 1 {
+			t.Error("the end of trouble is told too early")
+		}
+		if first, second := <-said, <-said; first == nil || second != nil {
+			t.Errorf("said %v and %v", first, second)
+		}
+	})
+}
+
+// TestAFullSpoolSaysSoOnce, however often it has room for a moment, and says that it stores
+// again when it has done so for a while.
+func TestAFullSpoolSaysSoOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said []string
+		begin := time.Now()
+		o := small()
+		o.MaxBytes = 20_000
+		o.OnTrouble = func(err error) { said = append(said, fmt.Sprint(time.Since(begin), " ", err)) }
+		s := openTest(t, newMemDisk(nil), "/spool", o)
+		src := s.NewSource("syslog", nil)
+		ended := make(chan error, 1)
+		go func() {
+			var err error
+			for n := 0; n < 1000 && err == nil; n++ {
+				err = s.Append(t.Context(), []Message{{Text: numbered(uint64(n))}})
+			}
+			ended <- err
+		}()
+		for got := 0; got < 1000; {
+			<-time.After(time.Second)
+			got += len(drain(t, src))
+			commit(t, src)
+			synctest.Wait()
+		}
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		last := time.Since(begin)
+		<-time.After(20 * time.Second)
+		synctest.Wait()
+		if len(said) != 2 || last < 10*time.Second || s.Stats().Trouble != nil {
+			t.Fatalf("it was full up to %v, and said %q", last, said)
+		}
+		again, err := time.ParseDuration(strings.Fields(said[1])[0])
+		if err != nil || again < last || again > last+6*time.Second {
+			t.Errorf("it was full up to %v, and said %q", last, said)
 		}
 	})
 }
