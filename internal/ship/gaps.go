@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,17 +28,32 @@ type Gap struct {
 	After, Before uint64
 	// TimeUsec is when it was, in µs since the Unix epoch; 0 means when it is found.
 	TimeUsec int64
+	// Keep says that nobody finds it again after a restart: then it is in GapsName until
+	// it is confirmed.
+	Keep bool
+	// Socket and Drops are set if the entries are datagrams that the kernel has dropped
+	// on a socket: its number, and the kernel's count with them (see socket.Drops), which
+	// Gaps.Drops returns to later processes.
+	Socket uint64 `json:"-"`
+	Drops  uint32 `json:"-"`
 }
 
 // Gaps makes of every gap a count and a message. A message is sent again until
 // it is confirmed, as an entry is; so that a gap is told even if the connection
-// fails just then. After a crash the source finds the gap again.
+// fails just then. After a restart the source finds the gap again, or it was kept.
 type Gaps struct {
 	metrics *Metrics
+
+	path, boot string        // of the file; empty before Open
+	changed    chan struct{} // capacity 1: what is to be kept has changed
+	saving     sync.Mutex    // held while the file is written; taken before mu
 
 	mu   sync.Mutex
 	list []Gap // guarded by mu: not confirmed, in the order in which they were found
 	sent int   // guarded by mu: so many of them are in messages
+	// before is what earlier processes have told of the drops of sockets, drops what is
+	// told of those that exist. Guarded by mu.
+	before, drops map[uint64]uint32
 }
 
 // maxGaps bounds the gaps that are found in one go: those above are merged with
@@ -45,7 +61,9 @@ type Gaps struct {
 const maxGaps = 1000
 
 // NewGaps returns Gaps that count in m.
-func NewGaps(m *Metrics) *Gaps { return &Gaps{metrics: m} }
+func NewGaps(m *Metrics) *Gaps {
+	return &Gaps{metrics: m, changed: make(chan struct{}, 1), drops: map[uint64]uint32{}}
+}
 
 // Add takes a gap. Gaps of one file or service that are found in one go make one
 // message. It may be called by any goroutine.
@@ -53,6 +71,14 @@ func (g *Gaps) Add(gap Gap) {
 	g.metrics.Gap(gap.Reason, gap.Entries)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if gap.Keep {
+		gap.TimeUsec = cmp.Or(gap.TimeUsec, time.Now().UnixMicro())
+		defer g.touch()
+	}
+	if gap.Socket != 0 {
+		g.drops[gap.Socket] = gap.Drops
+		gap.Socket, gap.Drops = 0, 0
+	}
 	for i := len(g.list) - 1; i >= g.sent; i-- {
 		m := &g.list[i]
 		same := m.Path == gap.Path && m.Unit == gap.Unit && m.Before == 0 && gap.Before == 0
@@ -91,6 +117,9 @@ func (g *Gaps) sentCount() int {
 func (g *Gaps) confirm(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if slices.ContainsFunc(g.list[:n], func(m Gap) bool { return m.Keep }) {
+		g.touch()
+	}
 	g.list = append([]Gap(nil), g.list[n:]...)
 	g.sent -= n
 }
