@@ -37,32 +37,44 @@ func (c *Config) checkGELF(e *settings.Effective) (errs []error) {
 	return errs
 }
 
-// newDiscarded returns the count of GELF messages that could not be taken in, by reason.
-func newDiscarded() *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logship_gelf_discarded_total", Help: "GELF messages, or connections, that could not be taken in."}, []string{"reason"})
-}
-
 // gelfInputs opens the listeners. They store in in.spool.
 func (r *runner) gelfInputs(in *inputs, gaps *ship.Gaps) error {
-	if len(r.Input.GELF) == 0 {
-		return nil
-	}
-	in.discarded = newDiscarded()
 	for i, input := range r.Input.GELF {
 		l, err := gelfin.Listen(gelfin.Options{Listen: input.Listen, Inherited: in.inherited, Sink: in.spool, Log: r.log,
-			MaxMessageBytes: int(input.MaxMessage), MaxConnections: input.MaxConnections,
-			OnDiscard: func(reason string, messages uint64) {
-				in.discarded.WithLabelValues(reason).Add(float64(messages))
-				if reason != gelfin.ReasonConnections {
-					gaps.Add(ship.Gap{Reason: "gelf_" + reason, Text: "GELF messages could not be taken in", Entries: messages})
+			Budget: in.budget, MaxMessageBytes: int(input.MaxMessage), MaxConnections: input.MaxConnections,
+			KernelDrops: gaps.Drops, OnDiscard: func(d gelfin.Discard) {
+				if d.Reason != gelfin.ReasonConnections {
+					gaps.Add(ship.Gap{Reason: "gelf_" + d.Reason, Text: "GELF messages could not be taken in", Entries: d.Messages,
+						Unit: d.Sender, Keep: true, Socket: d.Socket, Drops: d.Drops})
 				}
 			}})
 		if err != nil {
 			return withCode(exitTemporary, fmt.Errorf("input.gelf[%d]: %w", i, err))
 		}
 		r.log.Info("listen", "input", "gelf", "listen", input.Listen, "addr", l.Addrs())
+		in.gelf = append(in.gelf, l)
 		in.closers = append(in.closers, l.Close)
 		in.intake = append(in.intake, l.Run)
 	}
 	return nil
+}
+
+// gelfMetrics is a prometheus.Collector.
+type gelfMetrics []*gelfin.Listener
+
+// Describe implements prometheus.Collector.
+func (m gelfMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m gelfMetrics) Collect(ch chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("logship_gelf_discarded_total", "GELF messages, or connections, that could not be taken in.", []string{"reason"}, nil)
+	sum := map[string]uint64{gelfin.ReasonBacklog: 0, gelfin.ReasonKernel: 0}
+	for _, l := range m {
+		for reason, n := range l.Discarded() {
+			sum[reason] += n
+		}
+	}
+	for reason, n := range sum {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), reason)
+	}
 }

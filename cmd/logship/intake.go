@@ -10,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/filetail"
+	"sidecar/internal/gelfin"
 	"sidecar/internal/ship"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
@@ -27,11 +30,12 @@ import (
 type inputs struct {
 	sources []ship.Source
 	intake  []func(context.Context) error
-	spool   *spool.Spool // nil if nothing needs it
+	spool   *spool.Spool   // nil if nothing needs it
+	budget  *budget.Budget // of the memory of all of intake; nil without a spool
 	syslog  []*syslog.Listener
+	gelf    []*gelfin.Listener
 
-	discarded *prometheus.CounterVec // of GELF; nil without
-	inherited *socket.Inherited      // what no input has taken yet
+	inherited *socket.Inherited // what no input has taken yet
 	state     *ship.StateDir
 	closers   []func() error // to be called last to first
 }
@@ -80,6 +84,17 @@ func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
 		return in, explainState(err)
 	}
 	in.closers = append(in.closers, in.state.Close)
+	if err := gaps.Open(in.state); err != nil {
+		r.log.Error("what the last process has left to be told of gaps is not known", "err", err)
+	}
+	in.closers = append(in.closers, func() error {
+		err := gaps.Save()
+		if err != nil {
+			r.log.Error("gaps that were not told are forgotten", "err", err)
+		}
+		return err
+	})
+	in.intake = append(in.intake, gaps.Run)
 	in.inherited = socket.Inherit()
 	if r.spooled() {
 		if err = r.spoolInputs(&in, gaps); err != nil {
@@ -98,12 +113,12 @@ func (r *runner) spoolInputs(in *inputs, gaps *ship.Gaps) error {
 		return err
 	}
 	source := &spoolSource{Source: s.NewSource("spool", newDecoder().decode), spool: s, gaps: gaps}
-	in.spool = s
+	in.spool, in.budget = s, budget.New(int(r.Buffer.Memory))
 	in.sources = append(in.sources, source)
 	in.closers = append(in.closers, s.Close, source.Close)
 	if r.Input.Stdin.Enabled {
 		job := len(in.sources) == 1 && len(r.Input.Syslog)+len(r.Input.GELF) == 0 // ends with its input
-		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, s, gaps, job) })
+		in.intake = append(in.intake, func(ctx context.Context) error { return r.takeStdin(ctx, in, gaps, job) })
 	}
 	if err := r.syslogInputs(in, gaps); err != nil {
 		return err
@@ -172,12 +187,18 @@ func (r *runner) stdin(gaps *ship.Gaps) ship.Source {
 }
 
 func longLine() ship.Gap {
-	return ship.Gap{Reason: "long_line", Text: "a line of standard input was cut at 1 MiB"}
+	return ship.Gap{Reason: "long_line", Text: "a line of standard input was cut at 1 MiB", Keep: true}
 }
+
+// What reading standard input may hold without a claim on the memory of all inputs.
+const (
+	stdinBytes = 128 << 10
+	stdinLines = 256
+)
 
 // takeStdin stores the lines of standard input in the spool until it ends or ctx is
 // done. With job set nothing else fills the spool.
-func (r *runner) takeStdin(ctx context.Context, s *spool.Spool, gaps *ship.Gaps, job bool) error {
+func (r *runner) takeStdin(ctx context.Context, in *inputs, gaps *ship.Gaps, job bool) error {
 	// What was read is stored after the end of ctx too, for some time: nobody else has it.
 	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -187,25 +208,40 @@ func (r *runner) takeStdin(ctx context.Context, s *spool.Spool, gaps *ship.Gaps,
 	})()
 	var batch []spool.Message
 	var text []byte
+	var failure error
+	memory := in.budget.Claim(2 * spool.MaxMessageBytes)
+	store := func() error {
+		if failure != nil {
+			return failure
+		}
+		err := in.spool.Append(storing, batch)
+		if err != nil {
+			r.log.Error("lines of standard input are lost, the spool did not take them", "lines", len(batch), "err", err)
+		}
+		batch, text, failure = batch[:0], text[:0], err
+		if cap(text) > stdinBytes {
+			text = nil
+		}
+		memory.Give()
+		return err
+	}
 	put := func(line []byte, cut int) {
 		if cut > 0 {
 			gaps.Add(longLine())
 		}
+		if len(text)+len(line) > stdinBytes {
+			_ = memory.Take(storing) // an error comes from the spool next
+		}
 		start := len(text)
 		text = append(text, line...)
 		batch = append(batch, spool.Message{Text: text[start:len(text):len(text)], TimeUsec: time.Now().UnixMicro(), Priority: -1, Source: []byte("stdin")})
-	}
-	store := func() error {
-		err := s.Append(storing, batch)
-		if err != nil {
-			r.log.Error("lines of standard input are lost, the spool did not take them", "lines", len(batch), "err", err)
+		if len(batch) == stdinLines {
+			_ = store() // it is returned when the reader pauses
 		}
-		batch, text = batch[:0], text[:0]
-		return err
 	}
 	err := stdin.Read(ctx, int(r.in.Fd()), spool.MaxMessageBytes, put, store)
 	if job {
-		s.End()
+		in.spool.End()
 	}
 	return err
 }
@@ -253,4 +289,24 @@ func (m spoolMetrics) Collect(ch chan<- prometheus.Metric) {
 	metric(prometheus.GaugeValue, "trouble", "1 while messages cannot be stored.", trouble)
 	metric(prometheus.CounterValue, "stored_total", "Messages stored.", float64(s.Appended))
 	metric(prometheus.CounterValue, "failures_total", "Failed attempts to store messages.", float64(s.Failures))
+}
+
+// bufferMetrics is a prometheus.Collector.
+type bufferMetrics struct{ *budget.Budget }
+
+// Describe implements prometheus.Collector.
+func (m bufferMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m bufferMetrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.Stats()
+	bytes := prometheus.NewDesc("logship_buffer_bytes", "Memory of what is received and not stored yet.", []string{"kind"}, nil)
+	ch <- prometheus.MustNewConstMetric(bytes, prometheus.GaugeValue, float64(s.Claimed), "streams")
+	ch <- prometheus.MustNewConstMetric(bytes, prometheus.GaugeValue, float64(s.Queued), "datagrams")
+	waiting := prometheus.NewDesc("logship_buffer_waiting", "Streams that wait for memory.", nil, nil)
+	ch <- prometheus.MustNewConstMetric(waiting, prometheus.GaugeValue, float64(s.Waiting))
+	discarded := prometheus.NewDesc("logship_buffer_discarded_total", "Datagrams that were discarded for want of memory, by who sent them.", []string{"input", "sender"}, nil)
+	for sender, n := range s.Discarded {
+		ch <- prometheus.MustNewConstMetric(discarded, prometheus.CounterValue, float64(n), sender.Input, strings.ToValidUTF8(sender.Name, "?"))
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"sidecar/internal/budget"
+	"sidecar/internal/gelfin"
 	"sidecar/internal/journal"
 	"sidecar/internal/journal/journaltest"
 	"sidecar/internal/output"
@@ -39,8 +41,15 @@ func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	gelf, err := gelfin.Listen(gelfin.Options{Listen: "udp://127.0.0.1:0", Sink: stored})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gelf.Close()
+	memory := budget.New(1)
+	memory.Backlog("syslog").Put(spool.Message{}, "\xff", 6) // does not find room
 	line := ship.New(ship.Options{Sources: []ship.Source{source}, Metrics: ship.NewMetrics(1)})
-	all, err := registry(line, output.NewGroup(output.GroupOptions{Targets: []output.Target{{Name: "graylog:12201"}}}), &inputs{spool: stored, syslog: []*syslog.Listener{listener}}).Gather()
+	all, err := registry(line, output.NewGroup(output.GroupOptions{Targets: []output.Target{{Name: "graylog:12201"}}}), &inputs{spool: stored, budget: memory, syslog: []*syslog.Listener{listener}, gelf: []*gelfin.Listener{gelf}}).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +61,8 @@ func TestMetricsOfTheProgramAreDocumented(t *testing.T) {
 			t.Errorf("%s (%s) is not documented", name, family.GetType())
 		}
 	}
-	for _, name := range []string{"logship_build_info", "logship_journal_fallback_files", "logship_output_connected", "logship_ack_mode", "logship_target_in_use", "logship_target_held", "logship_target_failures_total"} {
+	for _, name := range []string{"logship_build_info", "logship_journal_fallback_files", "logship_output_connected", "logship_ack_mode", "logship_target_in_use", "logship_target_held", "logship_target_failures_total",
+		"logship_buffer_discarded_total", "logship_gelf_discarded_total"} {
 		if !found[name] {
 			t.Errorf("%s is not there", name)
 		}

@@ -285,8 +285,11 @@ func registry(line *ship.Line, out *output.Group, in *inputs) *prometheus.Regist
 	if in.spool != nil {
 		r.MustRegister(spoolMetrics{in.spool})
 	}
-	if in.discarded != nil {
-		r.MustRegister(in.discarded)
+	if in.budget != nil {
+		r.MustRegister(bufferMetrics{in.budget})
+	}
+	if len(in.gelf) > 0 {
+		r.MustRegister(gelfMetrics(in.gelf))
 	}
 	if len(in.syslog) > 0 {
 		r.MustRegister(syslogMetrics(in.syslog))

@@ -95,10 +95,11 @@ func (r *runner) syslogInputs(in *inputs, gaps *ship.Gaps) error {
 		if err != nil {
 			return err
 		}
-		o.Inherited, o.Log = in.inherited, r.log
+		o.Inherited, o.Log, o.Budget, o.KernelDrops = in.inherited, r.log, in.budget, gaps.Drops
 		o.Sink = zoned{in.spool, zoneTag(r.Input.Syslog[i].Timezone)}
 		o.OnDiscard = func(d syslog.Discard) {
-			gaps.Add(ship.Gap{Reason: "syslog_" + d.Reason, Text: "syslog datagrams came faster than they could be stored", Entries: d.Messages, Unit: d.Sender})
+			gaps.Add(ship.Gap{Reason: "syslog_" + d.Reason, Text: "syslog datagrams came faster than they could be stored", Entries: d.Messages,
+				Unit: d.Sender, Keep: true, Socket: d.Socket, Drops: d.Drops})
 		}
 		l, err := syslog.Listen(o)
 		if err != nil {

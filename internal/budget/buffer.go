@@ -36,6 +36,9 @@ func (b *Budget) Buffer(maxMessageBytes, moreBytes int) *Buffer {
 // Large reports whether the Buffer holds its claim.
 func (b *Buffer) Large() bool { return b.claim.Held() }
 
+// Full reports whether Space has to take a claim, for which it may wait long.
+func (b *Buffer) Full() bool { return !b.claim.Held() && len(b.Rest()) == SmallBytes }
+
 // Spare reports whether the Buffer holds a claim that what is in it does not need. Then
 // a read should wait no longer than Linger, and Space be called again.
 func (b *Buffer) Spare() bool { return b.claim.Held() && len(b.Rest()) < SmallBytes }

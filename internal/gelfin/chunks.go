@@ -5,6 +5,8 @@ import (
 	"container/list"
 	"net/netip"
 	"time"
+
+	"sidecar/internal/budget"
 )
 
 // Limits of chunked messages (GELF 1.1, "Chunking").
@@ -12,20 +14,20 @@ const (
 	maxChunks     = 128
 	chunkHeader   = 12 // magic 0x1e 0x0f, message ID of 8 bytes, sequence number, sequence count
 	chunkLifetime = 5 * time.Second
-	// chunkOverhead is what a chunk costs besides its bytes, so that empty ones are not free.
-	chunkOverhead = 64
+	// maxPending bounds the messages that are known by an ID: those of which chunks wait,
+	// and those of which more may come that are not wanted any more.
+	maxPending = 8192
 )
 
 // reassembler joins chunks of messages. Graylog knows a message by its ID alone; here the
-// sender belongs to it, so that none can disturb another.
+// sender belongs to it, so that none can disturb another. What waits is of the budget.
 type reassembler struct {
-	maxBytes   int // of a message
-	maxPending int // of all chunks that wait
-	discard    func(reason string, messages uint64)
+	maxBytes int // of a message
+	backlog  *budget.Backlog
+	discard  func(reason string, messages uint64)
 
 	pending map[chunkKey]*list.Element
 	oldest  list.List // of *chunked, by the time of their first chunk
-	bytes   int
 }
 
 type chunkKey struct {
@@ -34,16 +36,28 @@ type chunkKey struct {
 }
 
 type chunked struct {
-	key    chunkKey
-	first  time.Time
-	chunks [][]byte // nil: has not come
-	have   int
-	bytes  int // of their payloads
+	key     chunkKey
+	first   time.Time
+	count   int
+	have    [maxChunks / 64]uint64 // a bit for each chunk
+	missing int
+	bytes   int // of payloads
+	chunks  budget.Partial
+	gone    bool // it is discarded, and counted: the rest of it is passed over
 }
 
 // isChunk reports whether a datagram is a chunk, by its magic bytes.
 func isChunk(datagram []byte) bool {
 	return len(datagram) >= 2 && datagram[0] == 0x1e && datagram[1] == 0x0f
+}
+
+// take takes a datagram, which it copies, and returns the payload that it is or completes,
+// else nil.
+func (r *reassembler) take(now time.Time, sender netip.Addr, datagram []byte) []byte {
+	if isChunk(datagram) {
+		return r.add(now, sender, datagram)
+	}
+	return bytes.Clone(datagram)
 }
 
 // add takes a chunk, which it copies, and returns the message that it completes, else nil.
@@ -61,51 +75,73 @@ func (r *reassembler) add(now time.Time, sender netip.Addr, datagram []byte) []b
 	}
 	at := r.pending[key]
 	if at == nil {
-		at = r.oldest.PushBack(&chunked{key: key, first: now, chunks: make([][]byte, count)})
-		if r.pending == nil {
-			r.pending = make(map[chunkKey]*list.Element)
-		}
-		r.pending[key] = at
-		r.bytes += count * chunkOverhead
+		at = r.begin(&chunked{key: key, first: now, count: count, missing: count})
 	}
 	m := at.Value.(*chunked)
-	if count != len(m.chunks) {
+	if count != m.count {
 		r.discard(ReasonChunk, 1)
 		return nil
 	}
-	if m.chunks[sequence] != nil {
+	word, bit := &m.have[sequence/64], uint64(1)<<(sequence%64)
+	if m.gone || *word&bit != 0 {
 		return nil // a network may double datagrams
 	}
-	m.chunks[sequence] = append([]byte{}, datagram[chunkHeader:]...) // not nil if empty
-	m.have++
-	n := len(datagram) - chunkHeader
-	m.bytes += n
-	r.bytes += n
+	*word |= bit
+	m.missing--
+	m.bytes += len(datagram) - chunkHeader
 	switch {
+	case !m.chunks.Add(sequence, datagram[chunkHeader:]):
+		m.gone = true
 	case m.bytes > r.maxBytes:
-		r.remove(at)
-		r.discard(ReasonTooLong, 1)
-	case m.have == count:
-		r.remove(at)
-		return bytes.Join(m.chunks, nil)
-	}
-	for r.bytes > r.maxPending {
-		r.remove(r.oldest.Front())
-		r.discard(ReasonChunkBytes, 1)
+		if _, there := m.chunks.End(); there {
+			r.discard(ReasonTooLong, 1)
+		}
+		m.gone = true
+	case m.missing == 0:
+		r.forget(at)
+		if chunks, there := m.chunks.End(); there {
+			return bytes.Join(chunks, nil)
+		}
 	}
 	return nil
 }
 
-func (r *reassembler) remove(at *list.Element) {
-	m := r.oldest.Remove(at).(*chunked)
-	delete(r.pending, m.key)
-	r.bytes -= m.bytes + len(m.chunks)*chunkOverhead
+// begin makes place for a message.
+func (r *reassembler) begin(m *chunked) *list.Element {
+	if r.pending == nil {
+		r.pending = make(map[chunkKey]*list.Element)
+	}
+	if len(r.pending) >= maxPending {
+		r.giveUp(r.oldest.Front())
+	}
+	m.chunks = r.backlog.Begin(m.key.sender.String(), m.count)
+	at := r.oldest.PushBack(m)
+	r.pending[m.key] = at
+	return at
+}
+
+func (r *reassembler) forget(at *list.Element) {
+	delete(r.pending, r.oldest.Remove(at).(*chunked).key)
+}
+
+// giveUp forgets a message, and counts it unless it is counted.
+func (r *reassembler) giveUp(at *list.Element) {
+	r.forget(at)
+	if _, there := at.Value.(*chunked).chunks.End(); there {
+		r.discard(ReasonIncomplete, 1)
+	}
 }
 
 // expire forgets messages whose first chunk came too long ago.
 func (r *reassembler) expire(now time.Time) {
 	for at := r.oldest.Front(); at != nil && now.Sub(at.Value.(*chunked).first) > chunkLifetime; at = r.oldest.Front() {
-		r.remove(at)
-		r.discard(ReasonIncomplete, 1)
+		r.giveUp(at)
+	}
+}
+
+// close gives up all messages.
+func (r *reassembler) close() {
+	for at := r.oldest.Front(); at != nil; at = r.oldest.Front() {
+		r.giveUp(at)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 
 	gogelf "github.com/Graylog2/go-gelf/gelf"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/spool"
 )
 
@@ -62,10 +65,10 @@ func (s *memory) Append(ctx context.Context, msgs []spool.Message) error {
 	return nil
 }
 
-func (s *memory) discard(reason string, n uint64) {
+func (s *memory) discard(d Discard) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.discards[reason] += n
+	s.discards[d.Reason] += d.Messages
 	s.changed.Broadcast()
 }
 
@@ -280,7 +283,9 @@ func TestReassembler(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	start := time.Unix(0, 0)
 	discards := map[string]uint64{}
-	r := &reassembler{maxBytes: 100, maxPending: 20_000, discard: func(reason string, n uint64) { discards[reason] += n }}
+	shared := budget.New(20_000)
+	waiting := shared.Backlog("gelf")
+	r := &reassembler{maxBytes: 100, backlog: waiting, discard: func(reason string, n uint64) { discards[reason] += n }}
 	add := func(at time.Duration, from netip.Addr, datagram []byte, want string) {
 		t.Helper()
 		if got := r.add(start.Add(at), from, datagram); string(got) != want {
@@ -314,14 +319,40 @@ func TestReassembler(t *testing.T) {
 	for i := range 100 {
 		add(2*chunkLifetime+1, a, chunk(byte(10+i), 0, 128, "x"), "")
 	}
-	if r.bytes > r.maxPending || len(r.pending) != 2 {
-		t.Errorf("%d messages with %d bytes wait", len(r.pending), r.bytes)
+	if n := waiting.Discarded().Messages; n != 98 || shared.Stats().Queued > 20_000 {
+		t.Errorf("%d messages are discarded for want of memory", n)
 	}
-	counted(ReasonChunkBytes, 98)
+	add(2*chunkLifetime+1, a, chunk(10, 1, 128, "x"), "") // of one that is counted
 	for sequence := range 127 {
 		add(2*chunkLifetime+1, a, chunk(200, sequence, 128, ""), "")
 	}
 	add(2*chunkLifetime+1, a, chunk(200, 127, 128, "last of 128"), "last of 128")
+	r.close()
+	if n := waiting.Discarded().Messages + discards[ReasonIncomplete]; n != 101 || shared.Stats().Queued != 0 {
+		t.Errorf("%d of 101 messages are counted, %d bytes are left", n, shared.Stats().Queued)
+	}
+}
+
+// TestChunksThatLie: messages that never become complete are bounded in their number too.
+func TestChunksThatLie(t *testing.T) {
+	discards := map[string]uint64{}
+	waiting := budget.New(1 << 20).Backlog("gelf")
+	r := &reassembler{maxBytes: 1 << 20, backlog: waiting, discard: func(reason string, n uint64) { discards[reason] += n }}
+	const messages = 50_000
+	for i := range messages {
+		c := chunk(0, 0, 1+i%128, "x")
+		binary.BigEndian.PutUint64(c[2:], uint64(i))
+		if i%128 > 0 {
+			r.add(time.Unix(0, 0), netip.Addr{}, c)
+		}
+		if len(r.pending) > maxPending {
+			t.Fatalf("%d messages are pending", len(r.pending))
+		}
+	}
+	r.close()
+	if n := waiting.Discarded().Messages + discards[ReasonIncomplete]; n != messages-messages/128-1 {
+		t.Errorf("%d are counted", n)
+	}
 }
 
 func compressed(t testing.TB, kind string, text []byte) []byte {
@@ -365,7 +396,7 @@ func TestBomb(t *testing.T) {
 // counted, exactly.
 func TestBacklog(t *testing.T) {
 	s := &memory{hold: make(chan struct{})}
-	r := run(t, "udp", Options{Sink: s, BacklogBytes: 100 * (datagramOverhead + 100)})
+	r := run(t, "udp", Options{Sink: s, Budget: budget.New(50_000), DiscardEvery: time.Millisecond})
 	c := r.dial(t, "udp")
 	const sent = 500
 	for range sent {
@@ -377,6 +408,103 @@ func TestBacklog(t *testing.T) {
 	// One more, so that the kernel can say what it dropped.
 	c.Write([]byte(`{}`))
 	s.wait(t, func() bool { return uint64(len(s.list))+dropped() == sent+1 })
+}
+
+// TestTheLeastImportantGoFirst: of datagrams that do not find room, by their level,
+// compressed or not; and it is told whose they were.
+func TestTheLeastImportantGoFirst(t *testing.T) {
+	s := &memory{hold: make(chan struct{})}
+	r := run(t, "udp", Options{Sink: s, Budget: budget.New(200_000)})
+	c := r.dial(t, "udp")
+	doc := func(i, level int) []byte {
+		return fmt.Appendf(nil, `{"version":"1.1","short_message":"%d","level":%d,"_x":"%s"}`, i, level, strings.Repeat("x", 200))
+	}
+	kinds := []string{"", "gzip", "zlib", "chunks"}
+	const errorsSent, infoSent = 40, 2000
+	for i := range infoSent {
+		c.Write(doc(i, 6))
+		if i%100 == 0 {
+			r.drained(t)
+		}
+		if i%(infoSent/errorsSent) != 0 {
+			continue
+		}
+		switch kind := kinds[i/(infoSent/errorsSent)%len(kinds)]; kind {
+		case "":
+			c.Write(doc(i, 3))
+		case "chunks":
+			text := doc(i, 3)
+			first, second := chunk(1, 1, 2, string(text[100:])), chunk(1, 0, 2, string(text[:100]))
+			binary.BigEndian.PutUint64(first[2:], uint64(i))
+			binary.BigEndian.PutUint64(second[2:], uint64(i))
+			c.Write(first)
+			c.Write(second)
+		default:
+			c.Write(compressed(t, kind, doc(i, 3)))
+		}
+	}
+	close(s.hold)
+	sent := uint64(infoSent + errorsSent)
+	c.Write([]byte(`{}`))
+	s.wait(t, func() bool { return bytes.Equal(lastText(s.list), []byte(`{}`)) })
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	errorsCame := 0
+	for _, m := range s.list {
+		if bytes.Contains(m.Text, []byte(`"level":3`)) {
+			errorsCame++
+		}
+	}
+	if errorsCame != errorsSent || s.discards[ReasonBacklog] == 0 || uint64(len(s.list))+s.discards[ReasonBacklog] != sent+1 {
+		t.Errorf("%d of %d errors came, of %d messages %d, discards %v", errorsCame, errorsSent, sent+1, len(s.list), s.discards)
+	}
+}
+
+// drained waits until the kernel holds no datagram.
+func (r *running) drained(t *testing.T) {
+	t.Helper()
+	raw, err := r.sockets[0].Conn().SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for n := 1; n > 0; <-ticker.C {
+		control := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+		if err := errors.Join(control, err); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func lastText(list []spool.Message) []byte {
+	if len(list) == 0 {
+		return nil
+	}
+	return list[len(list)-1].Text
+}
+
+func TestSeverity(t *testing.T) {
+	var p peeker
+	for doc, want := range map[string]int{
+		`{"level":0}`: 0, `{"level": 7}`: 7, `{"level" : "3" }`: 3, `{"short_message":"x","level":4,"_a":1}`: 4,
+		`{"level":8}`: -1, `{"level":31}`: -1, `{"level":-1}`: -1, `{"level":`: -1, `{}`: -1, ``: -1, `{"level":3`: -1,
+		`{"a":"` + strings.Repeat("x", 4000) + `","level":2}`: 2, `{"a":"` + strings.Repeat("x", 5000) + `","level":2}`: -1,
+	} {
+		for _, payload := range [][]byte{[]byte(doc), compressed(t, "gzip", []byte(doc)), compressed(t, "zlib", []byte(doc))} {
+			if got := p.severity(payload); got != want {
+				t.Errorf("%.60s: severity %d, want %d", doc, got, want)
+			}
+		}
+	}
+	if got := p.severity([]byte("\x1f\x8bno gzip")); got != -1 {
+		t.Error(got)
+	}
+	huge := compressed(t, "gzip", bytes.Repeat([]byte("0"), 1<<20))
+	if n := testing.AllocsPerRun(10, func() { p.severity(huge) }); n > 10 {
+		t.Errorf("%v allocations", n)
+	}
 }
 
 func TestHTTP(t *testing.T) {
@@ -498,7 +626,9 @@ func FuzzDatagrams(f *testing.F) {
 	f.Add([]byte("\x1e\x0f"), []byte("\x1f\x8b"))
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		const limit = 1000
-		r := &reassembler{maxBytes: limit, maxPending: 20 * limit, discard: func(string, uint64) {}}
+		shared := budget.New(20 * limit)
+		r := &reassembler{maxBytes: limit, backlog: shared.Backlog("gelf"), discard: func(string, uint64) {}}
+		var peek peeker
 		for i, d := range [][]byte{first, second, first, second} {
 			if isChunk(d) {
 				d = r.add(time.Unix(int64(i), 0), netip.Addr{}, d)
@@ -509,8 +639,11 @@ func FuzzDatagrams(f *testing.F) {
 			if text, err := inflate(d, limit); err == nil && len(text) > limit {
 				t.Fatalf("%d bytes", len(text))
 			}
-			if r.bytes < 0 || r.bytes > r.maxPending {
-				t.Fatalf("%d bytes wait", r.bytes)
+			if n := peek.severity(d); n < -1 || n > 7 {
+				t.Fatalf("severity %d", n)
+			}
+			if n := shared.Stats().Queued; n < 0 || n > 20*limit {
+				t.Fatalf("%d bytes wait", n)
 			}
 		}
 	})
@@ -523,21 +656,26 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte, piece int) {
 		const limit = 100
 		read := func(piece int) (all []string, discarded uint64) {
-			fr := framer{max: limit, discard: func(_ string, n uint64) { discarded += n }}
+			fr := framer{max: limit, discard: func(_ string, n uint64) { discarded += n }, in: budget.New(0).Buffer(limit, 0)}
 			for rest := stream; len(rest) > 0; {
-				n := copy(fr.room(), rest[:min(len(rest), piece)])
+				space, err := fr.in.Space(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := copy(space, rest[:min(len(rest), piece)])
+				fr.in.Wrote(n)
 				rest = rest[n:]
-				for _, frame := range fr.take(n) {
+				for frame, ok := fr.next(); ok; frame, ok = fr.next() {
 					all = append(all, string(frame))
 				}
 			}
-			for _, frame := range fr.end(true) {
+			if frame, ok := fr.end(true); ok {
 				all = append(all, string(frame))
 			}
 			return all, discarded
 		}
-		whole, n := read(readBytes)
-		pieces, m := read(max(1, min(piece, readBytes)))
+		whole, n := read(1 << 20)
+		pieces, m := read(max(1, min(piece, 1<<20)))
 		if strings.Join(whole, "\x00") != strings.Join(pieces, "\x00") || n != m {
 			t.Fatalf("%q and %d discards, in pieces of %d %q and %d", whole, n, piece, pieces, m)
 		}

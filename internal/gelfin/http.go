@@ -1,6 +1,7 @@
 package gelfin
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -8,12 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/spool"
 )
 
@@ -80,20 +83,34 @@ func (c *counted) Close() error {
 // after the documents are stored, 400 for what cannot be decompressed, and 503 when they
 // cannot be stored, so that the sender tries again; 408 for what did not arrive.
 func (l *Listener) post(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength > int64(l.o.MaxMessageBytes) {
+		l.discard(ReasonTooLong, 1)
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	}
 	arriving := &arrival{Reader: r.Body}
-	body, err := l.body(w, r.Header.Get("Content-Encoding"), arriving)
+	in := bufio.NewReader(http.MaxBytesReader(w, io.NopCloser(arriving), int64(l.o.MaxMessageBytes)))
+	if n := l.needs(r, in); n > budget.SmallBytes {
+		memory := l.o.Budget.Claim(n)
+		if memory.Take(r.Context()) != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		defer memory.Give()
+	}
+	body, err := l.body(w, r.Header.Get("Content-Encoding"), in)
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong), errors.Is(err, errTooLong):
-		l.o.OnDiscard(ReasonTooLong, 1)
+		l.discard(ReasonTooLong, 1)
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		return
 	case arriving.failed:
-		l.o.OnDiscard(ReasonIncomplete, 1)
+		l.discard(ReasonIncomplete, 1)
 		w.WriteHeader(http.StatusRequestTimeout)
 		return
 	case err != nil:
-		l.o.OnDiscard(ReasonCompression, 1)
+		l.discard(ReasonCompression, 1)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
@@ -102,8 +119,15 @@ func (l *Listener) post(w http.ResponseWriter, r *http.Request) {
 		peer = address(tcp)
 	}
 	var msgs []spool.Message
-	for _, text := range documents(body) {
-		msgs = append(msgs, l.message(text, "http", peer))
+	for text := range documents(body) {
+		if msgs = append(msgs, l.message(text, "http", peer)); len(msgs) < maxBatch {
+			continue
+		}
+		if !l.store(r.Context(), msgs) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		msgs = msgs[:0]
 	}
 	if !l.store(r.Context(), msgs) {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -125,12 +149,28 @@ func (a *arrival) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// needs returns how much memory a request can need. It reads no more of it than its
+// first bytes.
+func (l *Listener) needs(r *http.Request, in *bufio.Reader) int {
+	n := l.o.MaxMessageBytes
+	if r.Header.Get("Content-Encoding") != "" {
+		return 2 * n // what is in there may be compressed once more
+	}
+	if r.ContentLength >= 0 {
+		n = int(r.ContentLength)
+	}
+	if first, _ := in.Peek(2); compression(first) != "" { // an error comes again when the body is read
+		n += l.o.MaxMessageBytes
+	}
+	return n
+}
+
 // body returns the body, decompressed as its Content-Encoding or its first bytes say.
-func (l *Listener) body(w http.ResponseWriter, encoding string, arriving io.Reader) ([]byte, error) {
+func (l *Listener) body(w http.ResponseWriter, encoding string, in io.Reader) ([]byte, error) {
 	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(l.o.SlowTimeout)); err != nil {
 		return nil, err
 	}
-	var stream io.Reader = http.MaxBytesReader(w, io.NopCloser(arriving), int64(l.o.MaxMessageBytes))
+	stream := in
 	var err error
 	switch encoding {
 	case "", "identity":
@@ -153,22 +193,28 @@ func (l *Listener) body(w http.ResponseWriter, encoding string, arriving io.Read
 
 // documents returns the documents of a body: itself, or, as Graylog's bulk receiving has
 // it, its lines, if each of them is one.
-func documents(body []byte) [][]byte {
-	if isBlank(body) {
-		return nil
+func documents(body []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		switch {
+		case isBlank(body):
+		case !bytes.ContainsRune(body, '\n') || json.Valid(body) || !allValid(body):
+			yield(body) // whatever it is, it is shown as a whole
+		default:
+			for line := range bytes.Lines(body) {
+				if !isBlank(line) && !yield(bytes.TrimSpace(line)) {
+					return
+				}
+			}
+		}
 	}
-	if !bytes.ContainsRune(body, '\n') || json.Valid(body) {
-		return [][]byte{body}
-	}
-	var all [][]byte
+}
+
+// allValid reports whether each line is blank or a document.
+func allValid(body []byte) bool {
 	for line := range bytes.Lines(body) {
-		if isBlank(line) {
-			continue
+		if !isBlank(line) && !json.Valid(line) {
+			return false
 		}
-		if !json.Valid(line) {
-			return [][]byte{body} // whatever it is, it is shown as a whole
-		}
-		all = append(all, bytes.TrimSpace(line))
 	}
-	return all
+	return true
 }

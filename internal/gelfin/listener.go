@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
@@ -18,8 +20,13 @@ import (
 type Listener struct {
 	o       Options
 	sockets []*socket.Socket
-	http    bool
-	slots   chan struct{} // one value for each open connection: MaxConnections
+	// backlogs are those of the sockets, nil for streams.
+	backlogs []*budget.Backlog
+	http     bool
+	slots    chan struct{} // one value for each open connection: MaxConnections
+
+	counting  sync.Mutex
+	discarded map[string]uint64 // guarded by counting: by reason, but for ReasonBacklog
 
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{} // guarded by mu
@@ -36,13 +43,17 @@ func Listen(o Options) (*Listener, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	l := &Listener{o: o, http: http, slots: make(chan struct{}, o.MaxConnections), conns: make(map[net.Conn]struct{})}
+	l := &Listener{o: o, http: http, slots: make(chan struct{}, o.MaxConnections), conns: make(map[net.Conn]struct{}), discarded: make(map[string]uint64)}
 	if l.sockets, err = o.Inherited.Open(a, 0); err != nil {
 		return nil, fmt.Errorf("listen %s: %w", o.Listen, err)
 	}
-	for _, s := range l.sockets {
+	l.backlogs = make([]*budget.Backlog, len(l.sockets))
+	for i, s := range l.sockets {
 		if err = l.prepare(s); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen %s: %w", o.Listen, err), l.Close())
+		}
+		if s.Datagram != nil {
+			l.backlogs[i] = o.Budget.Backlog(source)
 		}
 	}
 	return l, nil
@@ -93,14 +104,14 @@ func (l *Listener) Run(ctx context.Context) error {
 	closed := make(chan struct{})
 	stopClosing := context.AfterFunc(ctx, func() { l.shut(); close(closed) })
 	var all sync.WaitGroup
-	for _, s := range l.sockets {
+	for i, s := range l.sockets {
 		if err := s.Keep(); err != nil {
 			l.o.Log.Warn("cannot leave a socket with systemd: a restart refuses its senders for a moment", "source", l.o.Listen, "err", err)
 		}
 		all.Go(func() {
 			switch {
 			case s.Datagram != nil:
-				l.runUDP(storing, s)
+				l.runUDP(storing, s, l.backlogs[i])
 			case l.http:
 				l.runHTTP(ctx, storing, s.Listener)
 			default:
@@ -178,6 +189,35 @@ func (l *Listener) fail(err error) {
 	l.cancel()
 }
 
+// discard counts and tells of messages whose sender does not matter.
+func (l *Listener) discard(reason string, messages uint64) {
+	l.count(reason, messages)
+	l.o.OnDiscard(Discard{Reason: reason, Messages: messages})
+}
+
+func (l *Listener) count(reason string, messages uint64) {
+	if messages == 0 {
+		return
+	}
+	l.counting.Lock()
+	defer l.counting.Unlock()
+	l.discarded[reason] += messages
+}
+
+// Discarded returns how many messages, or connections, were discarded so far, by reason. It
+// may be called concurrently with everything; the map is the caller's.
+func (l *Listener) Discarded() map[string]uint64 {
+	l.counting.Lock()
+	all := maps.Clone(l.discarded)
+	l.counting.Unlock()
+	for _, b := range l.backlogs {
+		if b != nil {
+			all[ReasonBacklog] += b.Discarded().Messages
+		}
+	}
+	return all
+}
+
 // store gives documents to the Sink; false if it failed.
 func (l *Listener) store(ctx context.Context, msgs []spool.Message) bool {
 	if len(msgs) == 0 {
@@ -194,7 +234,7 @@ func (l *Listener) store(ctx context.Context, msgs []spool.Message) bool {
 // the next store.
 func (l *Listener) message(text []byte, transport string, peer []byte) spool.Message {
 	return spool.Message{Text: text, TimeUsec: l.o.Now().UnixMicro(), Priority: -1,
-		Source: []byte("gelf"), Peer: peer, Host: peer, Transport: []byte(transport)}
+		Source: []byte(source), Peer: peer, Host: peer, Transport: []byte(transport)}
 }
 
 // address returns the IP address of a peer as text.
@@ -222,7 +262,7 @@ func (l *Listener) enter(c net.Conn) bool {
 		}
 		return true
 	default:
-		l.o.OnDiscard(ReasonConnections, 1)
+		l.discard(ReasonConnections, 1)
 		return false
 	}
 }

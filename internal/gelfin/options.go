@@ -7,14 +7,18 @@ import (
 	"strings"
 	"time"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/record"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
 
+// source is spool.Message.Source of all messages.
+const source = "gelf"
+
 // Sink stores messages. Append returns when they are safe, or with an error when they
 // will not be; then the Listener ends. A *spool.Spool is one. It may wait as long as it
-// wants: TCP and HTTP senders then wait too, datagrams in the backlog. It keeps nothing of
+// wants: TCP and HTTP senders then wait too, datagrams in the budget. It keeps nothing of
 // msgs, and is called by many goroutines.
 //
 // Of a message are set: Text, a document, not empty and at most MaxMessageBytes long;
@@ -34,9 +38,16 @@ type Options struct {
 	Inherited *socket.Inherited
 	// Sink takes the messages.
 	Sink Sink
-	// OnDiscard, if set, is told how many messages were discarded and why: one of the
-	// Reason constants. It is called by several goroutines.
-	OnDiscard func(reason string, messages uint64)
+	// OnDiscard, if set, is told what was discarded; for ReasonBacklog and ReasonKernel at
+	// most once in DiscardEvery for each sender and socket, and once more at the end. It is
+	// called by several goroutines.
+	OnDiscard func(Discard)
+	// KernelDrops, if set, returns how many of the datagrams that the kernel has dropped
+	// on an inherited socket were told by earlier processes, see Discard.
+	KernelDrops func(socket uint64) uint32
+	// Budget bounds what was received and is not with the Sink, of this and of all
+	// other inputs that have it; nil means one of its own.
+	Budget *budget.Budget
 	// Log tells changes of state; nil means slog.Default.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -49,15 +60,31 @@ type Options struct {
 	// What is above is closed at once.
 	MaxConnections int
 	// IdleTimeout is how long a connection may be silent, 10 min; SlowTimeout how long
-	// an HTTP request may take to arrive, 30 s.
+	// an HTTP request may take to arrive, or a document by TCP that is longer than
+	// 4 KiB, 30 s.
 	IdleTimeout, SlowTimeout time.Duration
-	// BacklogBytes bounds the datagrams that wait in memory for the Sink, 8 MiB, and
-	// ChunkBytes the chunks that wait for others of their message, 8 MiB.
-	BacklogBytes, ChunkBytes int
+	// DiscardEvery is the distance between calls of OnDiscard for datagrams, 1 min.
+	DiscardEvery time.Duration
 	// ReceiveBufferBytes is asked of the kernel for the UDP socket, 8 MiB.
 	ReceiveBufferBytes int
 	// StopTimeout bounds the storing of what was received, after the end, 5 s.
 	StopTimeout time.Duration
+}
+
+// Discard is messages, or connections, that were discarded for one reason.
+type Discard struct {
+	// Reason is one of the constants.
+	Reason string
+	// Sender is for ReasonBacklog the IP address; empty if there were too many to tell
+	// apart.
+	Sender string
+	// Messages is their number.
+	Messages uint64
+	// Socket identifies, for ReasonKernel, the socket, and Drops is the kernel's count of
+	// it with these messages, see socket.Drops: what Options.KernelDrops is to return to
+	// the next process.
+	Socket uint64
+	Drops  uint32
 }
 
 // Why messages are discarded.
@@ -71,9 +98,7 @@ const (
 	// ReasonIncomplete: chunks were missing after 5 s, or a connection ended within a
 	// document.
 	ReasonIncomplete = "incomplete"
-	// ReasonChunkBytes: too much waited for missing chunks.
-	ReasonChunkBytes = "chunk_bytes"
-	// ReasonBacklog: the Sink was slower than the datagrams.
+	// ReasonBacklog: the Sink was slower than the datagrams, chunks included.
 	ReasonBacklog = "backlog"
 	// ReasonKernel: datagrams came faster than they were read (SO_RXQ_OVFL).
 	ReasonKernel = "kernel"
@@ -85,8 +110,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		v       *int
 		byGuess int
-	}{{&o.MaxMessageBytes, spool.MaxMessageBytes}, {&o.MaxConnections, 256}, {&o.BacklogBytes, 8 << 20}, {&o.ChunkBytes, 8 << 20},
-		{&o.ReceiveBufferBytes, 8 << 20}} {
+	}{{&o.MaxMessageBytes, spool.MaxMessageBytes}, {&o.MaxConnections, 256}, {&o.ReceiveBufferBytes, 8 << 20}} {
 		if *d.v == 0 {
 			*d.v = d.byGuess
 		}
@@ -94,14 +118,17 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		v       *time.Duration
 		byGuess time.Duration
-	}{{&o.IdleTimeout, 10 * time.Minute}, {&o.SlowTimeout, 30 * time.Second}, {&o.StopTimeout, 5 * time.Second}} {
+	}{{&o.IdleTimeout, 10 * time.Minute}, {&o.SlowTimeout, 30 * time.Second}, {&o.StopTimeout, 5 * time.Second}, {&o.DiscardEvery, time.Minute}} {
 		if *d.v == 0 {
 			*d.v = d.byGuess
 		}
 	}
 	o.MaxMessageBytes = min(o.MaxMessageBytes, spool.MaxMessageBytes)
 	if o.OnDiscard == nil {
-		o.OnDiscard = func(string, uint64) {}
+		o.OnDiscard = func(Discard) {}
+	}
+	if o.Budget == nil {
+		o.Budget = budget.New(0)
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

@@ -7,16 +7,22 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/spool"
 )
 
 const (
-	readBytes = 64 << 10
 	// acceptPause is how long to wait after accept failed, for descriptors to come back.
 	acceptPause = 100 * time.Millisecond
+	// maxBatch bounds the documents that are handed over at once, and smallBatch does
+	// while the buffer is small: a read can hold very many short ones.
+	maxBatch     = 256
+	smallBatch   = 32
+	messageBytes = 256 // of memory for each
 )
 
 // runTCP serves connections until the listener is closed, and then those that are open.
@@ -53,108 +59,150 @@ func (l *Listener) runTCP(storing context.Context, ln net.Listener) {
 // serve reads frames, which end in NUL, until the stream ends, and stores those of each
 // read together.
 func (l *Listener) serve(storing context.Context, c net.Conn) {
-	f := framer{max: l.o.MaxMessageBytes, discard: l.o.OnDiscard}
-	peer := address(c.RemoteAddr())
-	var msgs []spool.Message
+	s := stream{l: l, conn: c, peer: address(c.RemoteAddr()),
+		frames: framer{max: l.o.MaxMessageBytes, discard: l.discard, in: l.o.Budget.Buffer(l.o.MaxMessageBytes, maxBatch*messageBytes)}}
+	defer s.frames.in.Close()
 	for {
-		l.extend(c)
-		n, err := c.Read(f.room())
-		frames := f.take(n)
+		large := s.frames.in.Large()
+		space, err := s.frames.in.Space(storing)
 		if err != nil {
-			frames = append(frames, f.end(errors.Is(err, io.EOF))...)
+			l.fail(err)
+			return
 		}
-		msgs = msgs[:0]
-		for _, text := range frames {
-			msgs = append(msgs, l.message(text, "tcp", peer))
+		switch now := s.frames.in.Large(); {
+		case now && !large:
+			s.begun = l.o.Now()
+		case large && !now:
+			s.batch = nil
 		}
-		if !l.store(storing, msgs) || err != nil {
+		lingers := s.extend()
+		n, err := c.Read(space)
+		s.frames.in.Wrote(n)
+		if lingers && n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if !s.deliver(storing, err) || err != nil {
 			return
 		}
 	}
 }
 
-// extend gives a connection time for another read, unless Run is ending.
-func (l *Listener) extend(c net.Conn) {
+// stream is one connection.
+type stream struct {
+	l      *Listener
+	conn   net.Conn
+	peer   []byte
+	frames framer
+	batch  []spool.Message
+	begun  time.Time // when the document that is being read was, or its memory was there
+}
+
+// extend gives the connection time for another read, unless Run is ending. It reports
+// whether that time is short because its memory is not needed.
+func (s *stream) extend() (lingers bool) {
+	l := s.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closing {
-		c.SetReadDeadline(l.o.Now().Add(l.o.IdleTimeout))
+	if l.closing {
+		return false
 	}
+	until := l.o.Now().Add(l.o.IdleTimeout)
+	switch {
+	case s.frames.in.Spare():
+		until, lingers = l.o.Now().Add(budget.Linger), true
+	case s.frames.in.Large():
+		until = s.begun.Add(l.o.SlowTimeout)
+	}
+	s.conn.SetReadDeadline(until)
+	return lingers
+}
+
+// deliver stores the documents of a read, and at the end of the stream what is left.
+func (s *stream) deliver(storing context.Context, end error) bool {
+	most := smallBatch
+	if s.frames.in.Large() {
+		most = maxBatch
+	}
+	for more := true; more; {
+		var text []byte
+		s.batch = s.batch[:0]
+		for more && len(s.batch) < most {
+			if text, more = s.frames.next(); more {
+				s.batch = append(s.batch, s.l.message(text, "tcp", s.peer))
+			}
+		}
+		if !more && end != nil {
+			if text, more = s.frames.end(errors.Is(end, io.EOF)); more {
+				s.batch = append(s.batch, s.l.message(text, "tcp", s.peer))
+			}
+			more = false
+		}
+		if len(s.batch) > 0 {
+			s.begun = s.l.o.Now()
+		}
+		if !s.l.store(storing, s.batch) {
+			return false
+		}
+	}
+	return true
 }
 
 // framer cuts a stream at NUL bytes. A frame longer than max is passed over.
 type framer struct {
 	max      int
 	discard  func(reason string, messages uint64)
-	buf      []byte
-	start    int // of the frame that is not complete; up to scanned it has no NUL
-	scanned  int
-	skipping bool // it is too long
-	frames   [][]byte
+	in       *budget.Buffer
+	scanned  int  // bytes of it that hold no NUL
+	skipping bool // the frame is too long, and counted
 }
 
-// room returns space for the next read; frames are valid until then.
-func (f *framer) room() []byte {
-	rest := f.buf[f.start:]
-	f.scanned -= f.start
-	f.start = 0
-	if cap(f.buf) > 4*readBytes && len(rest) < readBytes {
-		f.buf = nil // one huge frame must not stay for the connection's life
-	}
-	if cap(f.buf) < len(rest)+readBytes {
-		f.buf = make([]byte, 0, 2*len(rest)+readBytes)
-	}
-	f.buf = append(f.buf[:0], rest...)
-	return f.buf[len(f.buf) : len(f.buf)+readBytes]
-}
-
-// take returns the frames that n more bytes complete.
-func (f *framer) take(n int) [][]byte {
-	f.buf = f.buf[:len(f.buf)+n]
-	f.frames = f.frames[:0]
+// next returns the next frame that is complete and not blank. It is valid until more is
+// read.
+func (f *framer) next() ([]byte, bool) {
 	for {
-		i := bytes.IndexByte(f.buf[f.scanned:], 0)
+		rest := f.in.Rest()
+		i := bytes.IndexByte(rest[f.scanned:], 0)
 		if i < 0 {
-			break
+			f.scanned = len(rest)
+			if f.skipping || len(rest) > f.max {
+				f.skip()
+				f.in.Pass(len(rest))
+				f.scanned = 0
+			}
+			return nil, false
 		}
-		frame := f.buf[f.start : f.scanned+i]
-		f.scanned += i + 1
-		f.start = f.scanned
-		f.put(frame)
-		f.skipping = false
+		frame := rest[:f.scanned+i]
+		f.in.Pass(len(frame) + 1)
+		f.scanned = 0
+		switch {
+		case f.skipping:
+			f.skipping = false
+		case len(frame) > f.max:
+			f.discard(ReasonTooLong, 1)
+		case !isBlank(frame):
+			return frame, true
+		}
 	}
-	f.scanned = len(f.buf)
-	if len(f.buf)-f.start > f.max {
-		f.put(f.buf[f.start:])
-		f.skipping = true
-	}
-	if f.skipping {
-		f.start = len(f.buf)
-	}
-	return f.frames
 }
 
-// put takes a frame, or counts it if it is too long.
-func (f *framer) put(frame []byte) {
-	switch {
-	case f.skipping: // counted
-	case len(frame) > f.max:
+// skip notes that the frame is too long.
+func (f *framer) skip() {
+	if !f.skipping {
 		f.discard(ReasonTooLong, 1)
-	case !isBlank(frame):
-		f.frames = append(f.frames, frame)
 	}
+	f.skipping = true
 }
 
 // end returns what has no NUL at the end of an orderly stream, if it is a whole document
 // (as Graylog takes it); half a one is counted, the sender will send it again.
-func (f *framer) end(orderly bool) [][]byte {
-	rest := f.buf[f.start:]
+func (f *framer) end(orderly bool) ([]byte, bool) {
+	rest := f.in.Rest()
 	switch {
 	case f.skipping || isBlank(rest):
-		return nil
+		return nil, false
 	case orderly && json.Valid(rest):
-		return [][]byte{rest}
+		return rest, true
 	}
 	f.discard(ReasonIncomplete, 1)
-	return nil
+	return nil, false
 }

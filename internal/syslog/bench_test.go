@@ -15,6 +15,7 @@ import (
 	oracle3164 "github.com/leodido/go-syslog/v4/rfc3164"
 	oracle5424 "github.com/leodido/go-syslog/v4/rfc5424"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/record"
 	"sidecar/internal/spool"
 	"sidecar/test/cputime"
@@ -95,15 +96,19 @@ func BenchmarkRFC3164(b *testing.B) {
 }
 
 func benchmarkStream(b *testing.B, framed string) {
-	f, d := newFrames(Auto, 64<<10), Decoder{Zone: time.UTC}
+	f, d := newFrames(Auto, 64<<10, budget.New(0)), Decoder{Zone: time.UTC}
 	e := record.Entry{TimeUsec: time.Now().UnixMicro()}
-	read := strings.Repeat(framed, minReadBytes/len(framed))
+	read := strings.Repeat(framed, budget.SmallBytes/len(framed))
 	b.ReportAllocs()
 	report := cputime.Start(b)
 	for b.Loop() {
 		text, ok := f.next()
 		if !ok {
-			f.wrote(copy(f.space(), read))
+			space, err := f.space(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			f.wrote(copy(space, read))
 			text, _ = f.next()
 		}
 		e.Message, e.Identifier = text, nil

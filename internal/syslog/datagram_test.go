@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"sidecar/internal/spool"
+	"sidecar/internal/budget"
 )
 
 // TestRow22BurstIsCountedExactly: what came plus what the kernel counted is what
@@ -54,7 +54,7 @@ func TestRow23OneNoisyService(t *testing.T) {
 	sink.hold = make(chan struct{})
 	var mu sync.Mutex
 	told := map[string]uint64{}
-	r := listen(t, Options{Listen: "unixgram:" + t.TempDir() + "/log", Sink: sink, BacklogBytes: 100_000, DiscardEvery: time.Hour, OnDiscard: func(d Discard) {
+	r := listen(t, Options{Listen: "unixgram:" + t.TempDir() + "/log", Sink: sink, Budget: budget.New(100_000), DiscardEvery: time.Hour, OnDiscard: func(d Discard) {
 		mu.Lock()
 		defer mu.Unlock()
 		if _, twice := told[d.Sender]; twice || d.Reason != "backlog" {
@@ -115,78 +115,5 @@ func TestLongDatagrams(t *testing.T) {
 		if s := r.Stats(); s.Cut != 2 || s.CutBytes != 901 || s.Messages != 4 {
 			t.Errorf("%s: %+v", address, s)
 		}
-	}
-}
-
-// TestBacklogMemory: the sum of what waits never passes the limit, whoever floods.
-func TestBacklogMemory(t *testing.T) {
-	var c counts
-	b := newBacklog(10_000, &c)
-	for i := range 10_000 {
-		b.put(spool.Message{Text: make([]byte, i%700)}, fmt.Sprint("sender", i%1000), i%3 == 0)
-		if b.bytes > b.max {
-			t.Fatalf("%d bytes after %d messages", b.bytes, i)
-		}
-	}
-	n := 0
-	for {
-		msgs, _ := b.take(nil, 1)
-		if len(msgs) == 0 {
-			break
-		}
-		n += len(msgs)
-	}
-	if b.bytes != 0 || b.first != nil || b.last != nil || uint64(n)+c.backlogMessages.Load() != 10_000 {
-		t.Errorf("%d bytes are left, %d messages came out, %d were discarded", b.bytes, n, c.backlogMessages.Load())
-	}
-	told, all := b.takeDiscarded(), uint64(0)
-	for _, d := range told {
-		all += d.Messages
-	}
-	if len(told) > maxSenders+1 || all != c.backlogMessages.Load() {
-		t.Errorf("%d senders told, of %d messages", len(told), all)
-	}
-	// One message that is larger than all is not discarded for the sake of nothing.
-	b.put(spool.Message{Text: make([]byte, 20_000)}, "large", false)
-	if msgs, _ := b.take(nil, 1); len(msgs) != 1 {
-		t.Error("the large message is gone")
-	}
-}
-
-// TestBacklogIsFair: no sender that is quiet pays for one that floods, whatever their
-// hashes are.
-func TestBacklogIsFair(t *testing.T) {
-	for range 100 {
-		var c counts
-		b := newBacklog(100*(itemOverhead+4), &c)
-		for i := range 1000 {
-			b.put(spool.Message{Text: []byte("loud")}, "noisy", false)
-			if i%50 == 0 {
-				b.put(spool.Message{Text: []byte("calm")}, fmt.Sprint("quiet", i), false)
-			}
-		}
-		for _, d := range b.takeDiscarded() {
-			if d.Sender != "noisy" {
-				t.Fatalf("%d messages of %s are discarded", d.Messages, d.Sender)
-			}
-		}
-	}
-}
-
-// TestBacklogOrder: messages come out as they came in, those that were discarded
-// missing: the oldest of who floods.
-func TestBacklogOrder(t *testing.T) {
-	var c counts
-	b := newBacklog(6*(itemOverhead+4), &c)
-	for i, sender := range []string{"a", "b", "b", "b", "a", "b", "b", "b"} {
-		b.put(spool.Message{Text: fmt.Appendf(nil, "%s%d", sender, i)}, sender, i == 2)
-	}
-	got, _ := b.take(nil, 1<<20)
-	if s := strings.Join(texts(got), " "); s != "a0 b2 a4 b5 b6 b7" {
-		t.Errorf("got %s", s)
-	}
-	b.close()
-	if _, ended := b.take(nil, 1); !ended {
-		t.Error("it has not ended")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	oracle3164 "github.com/leodido/go-syslog/v4/rfc3164"
 	oracle5424 "github.com/leodido/go-syslog/v4/rfc5424"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/record"
 	"sidecar/test/cputime"
 )
@@ -260,7 +261,7 @@ func BenchmarkFrames(b *testing.B) {
 				b.Fatal(err)
 			}
 			stream = bytes.Repeat(stream, 4)
-			f := newFrames(Auto, 64<<10)
+			f := newFrames(Auto, 64<<10, budget.New(0))
 			d := Decoder{Zone: time.UTC}
 			var e record.Entry
 			n := 0
@@ -268,7 +269,11 @@ func BenchmarkFrames(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				for rest := stream; len(rest) > 0; {
-					k := copy(f.space(), rest)
+					space, err := f.space(b.Context())
+					if err != nil {
+						b.Fatal(err)
+					}
+					k := copy(space, rest)
 					f.wrote(k)
 					rest = rest[k:]
 					for m, ok := f.next(); ok; m, ok = f.next() {

@@ -2,8 +2,10 @@ package syslog
 
 import (
 	"bytes"
+	"context"
 	"fmt"
-	"slices"
+
+	"sidecar/internal/budget"
 )
 
 // Framing is how messages follow each other in a stream (RFC 6587 section 3.4).
@@ -40,12 +42,10 @@ const (
 	// the messages behind it.
 	maxCountDigits = 8
 	maxCount       = 16 << 20
-	minReadBytes   = 4 << 10
-	maxReadBytes   = 64 << 10
 )
 
 // frames cuts a stream into messages. It holds at most one message of max octets and
-// one read.
+// one read, in a buffer whose memory is of the budget.
 //
 // A stream with wrong counts loses the borders of messages, not their octets: where
 // no count is, the text up to the next LF, or to the next count and "<", is a message.
@@ -53,22 +53,22 @@ type frames struct {
 	max     int
 	framing Framing
 
-	buf     []byte // buf[r:] is not cut yet
-	r       int
-	scanned int  // octets of buf[r:] that hold no end of a line
-	line    bool // a line has begun
-	want    int  // octets of the counted message that has begun and is not delivered
-	skip    int  // octets of a cut counted message that are to be passed over
-	lost    bool // the rest of a cut line is to be passed over
-	synced  bool // the last thing was a counted message
+	in      *budget.Buffer // what is not cut yet
+	scanned int            // octets of it that hold no end of a line
+	line    bool           // a line has begun
+	want    int            // octets of the counted message that has begun and is not delivered
+	skip    int            // octets of a cut counted message that are to be passed over
+	lost    bool           // the rest of a cut line is to be passed over
+	synced  bool           // the last thing was a counted message
 
 	stats frameStats
 }
 
-// newFrames returns frames for a stream whose messages are cut at max octets.
-func newFrames(framing Framing, max int) *frames {
+// newFrames returns frames for a stream whose messages are cut at max octets. They are to
+// be closed.
+func newFrames(framing Framing, max int, b *budget.Budget) *frames {
 	// Who says that counts come means a number that stands first as one.
-	return &frames{max: max, framing: framing, synced: framing == OctetCounting}
+	return &frames{max: max, framing: framing, synced: framing == OctetCounting, in: b.Buffer(max, maxBatch*messageBytes)}
 }
 
 // frameStats are counts since they were last taken.
@@ -78,31 +78,24 @@ type frameStats struct {
 	resyncs  uint64 // counts that were expected and not found
 }
 
-// space returns where to read the next octets to.
-func (f *frames) space() []byte {
-	if f.r == len(f.buf) {
-		f.buf, f.r = f.buf[:0], 0
-	}
-	if cap(f.buf)-len(f.buf) < minReadBytes {
-		f.buf = append(f.buf[:0], f.buf[f.r:]...)
-		f.r = 0
-		// Twice as much as is full: idle connections stay small, busy ones read much.
-		f.buf = slices.Grow(f.buf, max(minReadBytes, min(cap(f.buf), maxReadBytes)))
-	}
-	return f.buf[len(f.buf):cap(f.buf)]
-}
+// space returns where to read the next octets to. It waits if a message needs memory that
+// is not free; the error is that of ctx.
+func (f *frames) space(ctx context.Context) ([]byte, error) { return f.in.Space(ctx) }
 
 // wrote says that n octets were read to space.
-func (f *frames) wrote(n int) { f.buf = f.buf[:len(f.buf)+n] }
+func (f *frames) wrote(n int) { f.in.Wrote(n) }
+
+// close gives the memory back.
+func (f *frames) close() { f.in.Close() }
 
 // pending reports whether a message has begun that has not ended.
-func (f *frames) pending() bool { return f.r < len(f.buf) || f.want > 0 || f.skip > 0 || f.lost }
+func (f *frames) pending() bool { return len(f.in.Rest()) > 0 || f.want > 0 || f.skip > 0 || f.lost }
 
 // next returns the next message, without what ends it; it is valid until the next
 // call of space. Blank ones are passed over. It returns false if more octets are needed.
 func (f *frames) next() ([]byte, bool) {
 	for {
-		b := f.buf[f.r:]
+		b := f.in.Rest()
 		var msg []byte
 		switch {
 		case len(b) == 0:
@@ -136,11 +129,12 @@ func (f *frames) next() ([]byte, bool) {
 
 // end returns what has begun and has no end, when the stream has ended.
 func (f *frames) end() []byte {
-	b := trimEnd(f.buf[f.r:])
-	if f.want > len(f.buf)-f.r {
+	rest := f.in.Rest()
+	b := trimEnd(rest)
+	if f.want > len(rest) {
 		f.stats.cut++
 	}
-	f.buf, f.r = f.buf[:0], 0
+	f.in.Pass(len(rest))
 	if f.lost || f.skip > 0 {
 		return nil
 	}
@@ -161,7 +155,7 @@ func trimEnd(b []byte) []byte {
 func (f *frames) begin(b []byte) bool {
 	if f.framing != NonTransparent {
 		if c := b[0]; c == '\n' || c == '\r' || c == 0 || c == ' ' && f.synced {
-			f.r++
+			f.in.Pass(1)
 			return true
 		}
 		n, size, more := count(b, !f.synced)
@@ -170,7 +164,7 @@ func (f *frames) begin(b []byte) bool {
 		}
 		if n > 0 {
 			f.framing, f.synced = OctetCounting, true
-			f.r += size
+			f.in.Pass(size)
 			f.want = n
 			return true
 		}
@@ -220,7 +214,7 @@ func (f *frames) counted(b []byte) []byte {
 	if f.skip = f.want - n; f.skip > 0 {
 		f.stats.cut++
 	}
-	f.r += n
+	f.in.Pass(n)
 	f.want = 0
 	return b[:n]
 }
@@ -236,11 +230,11 @@ func (f *frames) untilEnd(b []byte) ([]byte, bool) {
 			return nil, false
 		}
 		f.pass(end)
-		f.r += size
+		f.in.Pass(size)
 		f.lost, f.line, f.scanned = false, false, 0
 		return nil, true
 	}
-	if end < 0 && len(b) < f.max+minReadBytes {
+	if end < 0 && len(b) < f.max+budget.SmallBytes {
 		return nil, false
 	}
 	text := b
@@ -250,10 +244,10 @@ func (f *frames) untilEnd(b []byte) ([]byte, bool) {
 	if len(text) > f.max {
 		f.stats.cut++
 		f.lost, f.scanned = true, 0
-		f.r += f.max
+		f.in.Pass(f.max)
 		return text[:f.max], true
 	}
-	f.r += end + size
+	f.in.Pass(end + size)
 	f.line, f.scanned = false, 0
 	return text, true
 }
@@ -313,6 +307,6 @@ func countIn(b []byte, from int) int {
 
 // pass passes over n octets of a message that was cut.
 func (f *frames) pass(n int) {
-	f.r += n
+	f.in.Pass(n)
 	f.stats.cutBytes += uint64(n)
 }

@@ -2,19 +2,25 @@ package syslog
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"sidecar/internal/budget"
 )
 
 // cut feeds a stream in pieces of size octets to frames, and checks what must always
 // hold: no message above the limit, bounded memory.
 func cut(framing Framing, max int, stream []byte, size int) ([]string, *frames) {
-	f := newFrames(framing, max)
+	f := newFrames(framing, max, budget.New(0))
 	var got []string
 	for len(stream) > 0 {
-		space := f.space()
+		space, err := f.space(context.Background())
+		if err != nil {
+			panic(err) // nobody else has any memory
+		}
 		n := copy(space[:min(len(space), size)], stream)
 		stream = stream[n:]
 		f.wrote(n)
@@ -81,10 +87,14 @@ func TestFrames(t *testing.T) {
 func TestRow30AGigabyteWithoutANewline(t *testing.T) {
 	const total, limit = 1 << 30, 64 << 10
 	for name, begin := range map[string]string{"line": "<1>", "counted": "9999999 <1>", "garbage": "4 <1>a"} {
-		f := newFrames(Auto, limit)
+		shared := budget.New(0)
+		f := newFrames(Auto, limit, shared)
 		fed, messages := 0, 0
 		for fed < total {
-			space := f.space()
+			space, err := f.space(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
 			for n := copy(space, "x"); n < len(space); n *= 2 {
 				copy(space[n:], space[:n])
 			}
@@ -99,8 +109,8 @@ func TestRow30AGigabyteWithoutANewline(t *testing.T) {
 					t.Fatalf("%s: message of %d bytes", name, len(m))
 				}
 			}
-			if cap(f.buf) > 4*limit {
-				t.Fatalf("%s: buffer of %d bytes", name, cap(f.buf))
+			if n := max(shared.Stats().Claimed, len(space)); n > 4*limit {
+				t.Fatalf("%s: %d bytes", name, n)
 			}
 		}
 		if messages == 0 || messages > 3 || f.stats.cutBytes < total-4*limit {

@@ -56,28 +56,52 @@ func TestARestartRefusesNobody(t *testing.T) {
 }
 
 // TestARestartCountsDropsOnce: the kernel's count is of the socket, not of the process.
+// What it drops while no process listens is counted too.
 func TestARestartCountsDropsOnce(t *testing.T) {
 	m := sockettest.NewManager(t)
-	o := Options{Listen: fmt.Sprintf("udp://127.0.0.1:%d", freePort(t)), ReceiveBufferBytes: 8 << 10}
+	sockets := map[uint64]uint32{} // what was told of each
+	told := uint64(0)
+	o := Options{Listen: fmt.Sprintf("udp://127.0.0.1:%d", freePort(t)), ReceiveBufferBytes: 8 << 10, OnDiscard: func(d Discard) {
+		told += d.Messages
+		sockets[d.Socket] = d.Drops
+	}, KernelDrops: func(socket uint64) uint32 { return sockets[socket] }}
 	first := listen(t, o).start(t)
 	m.Next(t)
 	c := first.dial(t)
-	eventually(t, "the kernel drops", func() bool {
-		for range 1000 {
+	sent := uint64(0)
+	flood := func() {
+		for range 1000 { // more than the buffer holds
 			send(t, c, "<13>"+strings.Repeat("x", 300))
 		}
-		return first.Stats().KernelMessages > 0
-	})
+		sent += 1000
+	}
+	eventually(t, "the kernel drops", func() bool { flood(); return first.Stats().KernelMessages > 0 })
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}
+	if told != first.Stats().KernelMessages || len(sockets) != 1 {
+		t.Fatalf("told %d, %v: %+v", told, sockets, first.Stats())
+	}
+	flood()
 	o.Inherited, o.ReceiveBufferBytes = m.Pass(t), 0
 	second := listen(t, o).start(t)
 	m.Next(t)
+	eventually(t, "all are accounted for", func() bool {
+		send(t, c, "<13>x")
+		sent++
+		a, b := first.Stats(), second.Stats()
+		return b.KernelMessages > 0 && a.Messages+a.KernelMessages+b.Messages+b.KernelMessages == sent
+	})
+	if err := second.stop(); err != nil {
+		t.Fatal(err)
+	}
+	third := Options{Listen: o.Listen, Inherited: m.Pass(t), KernelDrops: o.KernelDrops}
+	last := listen(t, third).start(t)
+	m.Next(t)
 	send(t, c, "<13>x")
-	second.sink.await(t, 1)
-	if s := second.Stats(); s.KernelMessages > 0 {
-		t.Errorf("after a restart: %+v", s)
+	last.sink.await(t, 1)
+	if s := last.Stats(); s.KernelMessages > 0 || told != first.Stats().KernelMessages+second.Stats().KernelMessages {
+		t.Errorf("after a restart without drops: %+v, told %d", s, told)
 	}
 }
 

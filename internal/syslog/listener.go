@@ -9,15 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/socket"
 )
 
 // Listener takes messages in on the sockets of one Options.Listen.
 type Listener struct {
-	o       Options
-	sockets []*socket.Socket
-	tls     *tls.Config // of the streams, or nil
-	counts  counts
+	o        Options
+	sockets  []*socket.Socket
+	backlogs []*budget.Backlog // of the sockets, nil for streams
+	tls      *tls.Config       // of the streams, or nil
+	counts   counts
 }
 
 // Listen opens the sockets, or takes over inherited ones, and starts nothing. A
@@ -41,6 +43,12 @@ func Listen(o Options) (*Listener, error) {
 	}
 	if l.sockets, err = o.Inherited.Open(a, o.SocketMode); err != nil {
 		return nil, fmt.Errorf("listen %s: %w", o.Listen, err)
+	}
+	l.backlogs = make([]*budget.Backlog, len(l.sockets))
+	for i, s := range l.sockets {
+		if s.Datagram != nil {
+			l.backlogs[i] = o.Budget.Backlog(source)
+		}
 	}
 	return l, nil
 }
@@ -71,11 +79,12 @@ func (l *Listener) Run(ctx context.Context) error {
 	for i, s := range l.sockets {
 		l.keep(s)
 		work.Go(func() {
-			run := l.receive
 			if s.Listener != nil {
-				run = l.accept
+				failures[i] = l.accept(ctx, storing, s)
+			} else {
+				failures[i] = l.receive(ctx, storing, s, l.backlogs[i])
 			}
-			if failures[i] = run(ctx, storing, s); failures[i] != nil {
+			if failures[i] != nil {
 				cancel()
 			}
 		})

@@ -28,6 +28,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/spool"
 )
 
@@ -378,7 +379,7 @@ func TestSlowSendersWithALongMessage(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
 		l := &Listener{o: o}
-		s := &stream{l: l, conn: server, frames: newFrames(Auto, o.MaxMessageBytes)}
+		s := &stream{l: l, conn: server, frames: newFrames(Auto, o.MaxMessageBytes, o.Budget)}
 		ended := make(chan error, 1)
 		go func() { ended <- s.run(t.Context(), t.Context()); server.Close() }()
 		begin := time.Now()
@@ -633,4 +634,77 @@ func TestTheEndConfirms(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStreamsShareMemory: of many streams with long messages a few at a time have memory,
+// and all come to an end; nothing is lost.
+func TestStreamsShareMemory(t *testing.T) {
+	const streams, messages, size, most = 20, 30, 60_000, 1 << 20
+	sink := newMemory()
+	sink.hold = make(chan struct{})
+	b := budget.New(most)
+	r := listen(t, Options{Listen: "tcp://127.0.0.1:0", Sink: sink, Budget: b}).start(t)
+	var senders sync.WaitGroup
+	for i := range streams {
+		c := r.dial(t)
+		senders.Go(func() {
+			for n := range messages {
+				text := fmt.Sprintf("<14>%d %d %s\n", i, n, strings.Repeat("x", size))
+				if _, err := io.WriteString(c, text); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	eventually(t, "streams wait", func() bool { return b.Stats().Waiting >= streams/2 })
+	if n := b.Stats().Claimed; n > most/2 {
+		t.Errorf("streams have %d bytes", n)
+	}
+	close(sink.hold)
+	sink.await(t, streams*messages)
+	senders.Wait()
+	eventually(t, "the memory is given back", func() bool { return b.Stats().Claimed == 0 })
+}
+
+// TestWhoIsSlowDoesNotKeepMemoryFromOthers: with memory that others wait for, a message
+// has SlowTimeout, no more.
+func TestWhoIsSlowDoesNotKeepMemoryFromOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, err := Options{Sink: newMemory(), Budget: budget.New(300_000)}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &Listener{o: o}
+		serve := func() net.Conn {
+			client, server := net.Pipe()
+			s := &stream{l: l, conn: server, frames: newFrames(Auto, o.MaxMessageBytes, o.Budget)}
+			go func() {
+				if err := s.run(t.Context(), t.Context()); err != nil {
+					t.Error(err)
+				}
+				server.Close()
+			}()
+			return client
+		}
+		slow, other := serve(), serve()
+		defer slow.Close()
+		defer other.Close()
+		send(t, slow, strings.Repeat("x", 5000))
+		begin := time.Now()
+		var drip sync.WaitGroup
+		drip.Go(func() {
+			for err == nil { // more than SlowBytes in SlowTimeout
+				_, err = slow.Write(bytes.Repeat([]byte("y"), 200))
+				<-time.After(time.Second)
+			}
+		})
+		send(t, other, strings.Repeat("z", 10_000)+"\n")
+		synctest.Wait()
+		if d := time.Since(begin); d > 31*time.Second || l.Stats().TimedOut != 1 {
+			t.Errorf("another stream waited for %v: %+v", d, l.Stats())
+		}
+		o.Sink.(*memory).await(t, 2)
+		drip.Wait()
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
@@ -17,7 +18,7 @@ import (
 // are safe, or with an error when they will not be; then the listener ends. Gather is
 // the same without being safe yet: it is for what comes so fast that many reads can
 // share one Append. A *spool.Spool is a sink. Both may wait as long as they want:
-// streams then wait in their senders, datagrams in the backlog. They keep nothing of
+// streams then wait in their senders, datagrams in the budget. They keep nothing of
 // msgs, and are called by many goroutines.
 //
 // Of a message are set: Text, without framing, not empty and at most
@@ -67,8 +68,12 @@ type Options struct {
 	SlowBytes   int
 	// ReceiveBufferBytes is asked of the kernel for each datagram socket, 8 MiB.
 	ReceiveBufferBytes int
-	// BacklogBytes bounds the datagrams that wait in memory for the sink, 8 MiB.
-	BacklogBytes int
+	// Budget bounds what was received and is not with the sink, of this and of all
+	// other inputs that have it; nil means one of its own.
+	Budget *budget.Budget
+	// KernelDrops, if set, returns how many of the datagrams that the kernel has dropped
+	// on an inherited socket were told by earlier processes, see Discard.
+	KernelDrops func(socket uint64) uint32
 	// DiscardEvery is the distance between calls of OnDiscard, 1 min.
 	DiscardEvery time.Duration
 	// Gather is how long to wait for more after a read that brought little, and how
@@ -98,11 +103,13 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.SlowTimeout, 30*time.Second)
 	orDefault(&o.SlowBytes, 3000)
 	orDefault(&o.ReceiveBufferBytes, 8<<20)
-	orDefault(&o.BacklogBytes, 8<<20)
 	orDefault(&o.DiscardEvery, time.Minute)
 	orDefault(&o.Gather, 2*time.Millisecond)
 	orDefault(&o.StopTimeout, 5*time.Second)
 	orDefault(&o.SocketMode, 0o666)
+	if o.Budget == nil {
+		o.Budget = budget.New(0)
+	}
 	return o, nil
 }
 

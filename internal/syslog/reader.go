@@ -3,7 +3,6 @@ package syslog
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/header"
 	"sidecar/internal/record"
 	"sidecar/internal/socket"
@@ -31,22 +31,31 @@ const (
 	maxPeers = 1024
 )
 
-// reader puts datagrams into a backlog.
+// reader puts datagrams into the backlog of a socket.
 type reader struct {
 	l       *Listener
-	b       *backlog
+	s       *socket.Socket
+	b       *budget.Backlog
 	unix    bool
 	message spool.Message // the envelope
 	decoder Decoder
 	peers   map[netip.Addr]string
-	dropped uint32 // by the kernel, as far as counted
-	first   bool   // what it dropped up to the next datagram was counted by another process
 	buf     []byte
+	drops   *socket.Drops
+}
+
+func (l *Listener) reader(s *socket.Socket, b *budget.Backlog) *reader {
+	told := l.o.KernelDrops
+	if s.Made {
+		told = nil
+	}
+	return &reader{l: l, s: s, b: b, drops: s.Drops(told), peers: map[netip.Addr]string{},
+		message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}}
 }
 
 // read reads until ctx is done, and then what the kernel still holds.
-func (l *Listener) read(ctx context.Context, s *socket.Socket, b *backlog) error {
-	r := &reader{l: l, b: b, first: !s.Made, message: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte("udp")}, peers: map[netip.Addr]string{}}
+func (r *reader) read(ctx context.Context) error {
+	l, s := r.l, r.s
 	raw, err := s.Conn().SyscallConn()
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
@@ -229,23 +238,8 @@ func (r *reader) take(buf []byte, size int, peer string) {
 	} else if p, n := header.Priority(text); n > 0 {
 		pri = p & 7
 	}
-	r.b.put(m, sender, pri >= 0 && pri <= 3)
+	r.b.Put(m, sender, pri)
 }
 
-// countDrops reads the kernel's count of dropped datagrams, which it sends along once
-// there are any (SO_RXQ_OVFL, socket(7)): since the socket was made, modulo 2^32.
-func (r *reader) countDrops(oob []byte) {
-	const header = unix.SizeofCmsghdr
-	total := uint32(0)
-	if len(oob) >= header+4 && binary.NativeEndian.Uint32(oob[header-4:]) == unix.SO_RXQ_OVFL {
-		total = binary.NativeEndian.Uint32(oob[header:])
-	}
-	if r.first {
-		r.first, r.dropped = false, total
-	}
-	if n := total - r.dropped; n > 0 {
-		r.dropped = total
-		r.l.counts.kernelMessages.Add(uint64(n))
-		r.b.lose(uint64(n))
-	}
-}
+// countDrops reads the kernel's count of dropped datagrams, which it sends along.
+func (r *reader) countDrops(oob []byte) { r.l.counts.kernelMessages.Add(uint64(r.drops.Read(oob))) }

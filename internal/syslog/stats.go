@@ -26,9 +26,9 @@ type Stats struct {
 	Accepted, RefusedTotal, RefusedAddress, HandshakesFailed, TimedOut uint64
 	// AcceptErrors counts failures to accept, such as for too many open files.
 	AcceptErrors uint64
-	// BacklogMessages and BacklogBytes count datagrams that were discarded from the
-	// backlog, KernelMessages those that the kernel did not hold any more
-	// (SO_RXQ_OVFL), of an inherited socket since the first datagram.
+	// BacklogMessages and BacklogBytes count datagrams that were discarded because the
+	// budget was used up, KernelMessages those that the kernel did not hold any more
+	// (SO_RXQ_OVFL), of an inherited socket those beyond Options.KernelDrops.
 	BacklogMessages, BacklogBytes, KernelMessages uint64
 }
 
@@ -37,20 +37,29 @@ type counts struct {
 	messages, bytes, cut, cutBytes, resyncs                                   atomic.Uint64
 	connections                                                               atomic.Int64
 	accepted, refusedTotal, refusedAddress, handshakes, timedOut, acceptError atomic.Uint64
-	backlogMessages, backlogBytes, kernelMessages                             atomic.Uint64
+	kernelMessages                                                            atomic.Uint64
 }
 
 // Stats returns the figures. It may be called concurrently with everything.
 func (l *Listener) Stats() Stats {
 	c := &l.counts
-	return Stats{
+	s := Stats{
 		Messages: c.messages.Load(), Bytes: c.bytes.Load(),
 		Cut: c.cut.Load(), CutBytes: c.cutBytes.Load(), Resyncs: c.resyncs.Load(),
 		Connections: c.connections.Load(), Accepted: c.accepted.Load(),
 		RefusedTotal: c.refusedTotal.Load(), RefusedAddress: c.refusedAddress.Load(),
 		HandshakesFailed: c.handshakes.Load(), TimedOut: c.timedOut.Load(), AcceptErrors: c.acceptError.Load(),
-		BacklogMessages: c.backlogMessages.Load(), BacklogBytes: c.backlogBytes.Load(), KernelMessages: c.kernelMessages.Load(),
+		KernelMessages: c.kernelMessages.Load(),
 	}
+	for _, b := range l.backlogs {
+		if b == nil {
+			continue
+		}
+		d := b.Discarded()
+		s.BacklogMessages += d.Messages
+		s.BacklogBytes += d.Bytes
+	}
+	return s
 }
 
 // stored counts messages that the sink has taken.

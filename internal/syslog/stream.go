@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/budget"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
@@ -154,7 +155,7 @@ func (l *Listener) serve(ctx, storing context.Context, c net.Conn, peer netip.Ad
 			_ = half.CloseRead() // an error: the other side is gone
 		}
 	})()
-	st := &stream{l: l, conn: c, frames: newFrames(l.o.Framing, l.o.MaxMessageBytes),
+	st := &stream{l: l, conn: c, frames: newFrames(l.o.Framing, l.o.MaxMessageBytes, l.o.Budget),
 		envelope: spool.Message{Source: []byte(source), Priority: -1, Transport: []byte(c.LocalAddr().Network())}}
 	if peer.IsValid() {
 		st.envelope.Peer = []byte(peer.WithZone("").String())
@@ -214,26 +215,44 @@ const recordBytes = 16 << 10
 func (s *stream) run(ctx, storing context.Context) error {
 	o := &s.l.o
 	s.silent = true
+	defer s.frames.close()
 	for {
 		if ctx.Err() != nil && s.until.IsZero() {
 			s.until = time.Now().Add(o.StopTimeout / 2) // there may be a sender that never rests
 		}
-		if err := s.conn.SetReadDeadline(s.deadline(time.Now())); err != nil {
+		if s.gathered && s.frames.in.Full() {
+			if err := s.store(storing); err != nil { // the wait for memory may be long
+				return err
+			}
+		}
+		space, err := s.space(storing)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		deadline := s.deadline(now)
+		lingers := s.frames.in.Spare() && now.Add(budget.Linger).Before(deadline)
+		if lingers {
+			deadline = now.Add(budget.Linger)
+		}
+		if err := s.conn.SetReadDeadline(deadline); err != nil {
 			return s.store(storing) // closed by the other side
 		}
-		space := s.frames.space()
 		n, err := s.conn.Read(space)
 		s.frames.wrote(n)
-		if errors.Is(err, os.ErrDeadlineExceeded) && !s.due.IsZero() {
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case late && !s.due.IsZero():
 			if failure := s.store(storing); failure != nil {
 				return failure
 			}
 			continue
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) && s.until.IsZero() {
+		case late && lingers:
+			continue
+		case late && s.until.IsZero():
 			s.l.counts.timedOut.Add(1)
 		}
-		now := time.Now()
+		now = time.Now()
 		if failure := s.gather(storing, n, now, err != nil); failure != nil {
 			return failure
 		}
@@ -253,6 +272,22 @@ func (s *stream) run(ctx, storing context.Context) error {
 			wait(ctx, o.Gather)
 		}
 	}
+}
+
+// space returns where to read to, and gives up what a small buffer does not need.
+func (s *stream) space(storing context.Context) ([]byte, error) {
+	large := s.frames.in.Large()
+	space, err := s.frames.space(storing)
+	if err != nil {
+		return nil, fmt.Errorf("receive: %w", err)
+	}
+	switch now := s.frames.in.Large(); {
+	case now && !large:
+		s.begun = time.Time{} // it is we who kept the sender waiting
+	case large && !now:
+		s.batch = nil
+	}
+	return space, nil
 }
 
 // deadline returns until when to wait for more.
@@ -278,15 +313,18 @@ func (s *stream) patience(now time.Time) time.Time {
 	case !s.frames.pending():
 		s.begun = time.Time{}
 		return now.Add(o.IdleTimeout)
-	case s.begun.IsZero(), s.since >= o.SlowBytes:
+	case s.begun.IsZero(), s.since >= o.SlowBytes && !s.frames.in.Wanted():
 		s.begun, s.since = now, 0
 	}
 	return s.begun.Add(o.SlowTimeout)
 }
 
-// maxBatch bounds the messages that are handed over at once: a read can hold very
-// many short ones.
-const maxBatch = 64
+const (
+	// maxBatch bounds the messages that are handed over at once: a read can hold very
+	// many short ones.
+	maxBatch     = 64
+	messageBytes = 256 // of memory for each of them
+)
 
 // gather gives what n new octets have completed to the sink, and at the end of the
 // stream what is left.
