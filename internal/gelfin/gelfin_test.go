@@ -414,13 +414,13 @@ func TestBacklog(t *testing.T) {
 // compressed or not; and it is told whose they were.
 func TestTheLeastImportantGoFirst(t *testing.T) {
 	s := &memory{hold: make(chan struct{})}
-	r := run(t, "udp", Options{Sink: s, Budget: budget.New(200_000)})
+	r := run(t, "udp", Options{Sink: s, Budget: budget.New(1 << 20)})
 	c := r.dial(t, "udp")
 	doc := func(i, level int) []byte {
 		return fmt.Appendf(nil, `{"version":"1.1","short_message":"%d","level":%d,"_x":"%s"}`, i, level, strings.Repeat("x", 200))
 	}
 	kinds := []string{"", "gzip", "zlib", "chunks"}
-	const errorsSent, infoSent = 40, 2000
+	const errorsSent, infoSent = 40, 4000
 	for i := range infoSent {
 		c.Write(doc(i, 6))
 		if i%100 == 0 {
