@@ -153,6 +153,32 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 	}
 }
 
+// TestStackOnStandardInput: its lines are one message, whether the input ends with the
+// process or goes through the spool.
+func TestStackOnStandardInput(t *testing.T) {
+	const stack = "Error: x\n    at one (a.js:1:2)"
+	for name, args := range map[string][]string{"job": {"--stdin"}, "spool": {"--set", "input.stdin.enabled=true", "--set", "input.journald.enabled=false"}} {
+		t.Run(name, func(t *testing.T) {
+			log := gelftest.NewLog("full_message")
+			input := gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: log.Add}).Addr("tcp")
+			state := t.TempDir()
+			args := append([]string{"run", "--set", "output.url=gelf+tcp://" + input, "--set", "metrics.listen=", "--set", "state.dir=" + state}, args...)
+			cmd := exec.CommandContext(t.Context(), "logship", args...)
+			cmd.Dir, cmd.Stdin = t.TempDir(), strings.NewReader("one\n"+stack+"\ntwo\n")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("run ended with %v\n%s", err, out)
+			}
+			full := map[string]int{}
+			for _, m := range log.Messages() {
+				full[m.Values[0]]++
+			}
+			if full[stack] != 1 {
+				t.Errorf("full messages %v", full)
+			}
+		})
+	}
+}
+
 // TestRunSurvivesItsLog: a write to a log that nobody reads must not end what
 // still has lines to ship.
 func TestRunSurvivesItsLog(t *testing.T) {

@@ -158,6 +158,7 @@ func (d *decoder) decode(m *spool.Message, e *record.Entry) {
 		return
 	}
 	if !bytes.HasPrefix(m.Source, []byte("syslog")) {
+		e.StreamID = m.Source // standard input
 		return
 	}
 	s := d.syslog[string(m.Source)]

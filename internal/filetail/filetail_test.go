@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/join"
 	"sidecar/internal/record"
 )
 
@@ -202,19 +205,108 @@ func TestHeldEntriesHoldThePosition(t *testing.T) {
 }
 
 // TestTime: a line that was just written has the time of reading, one that was there
-// before has none, so that its own counts.
+// before has none, so that its own counts, and else when the file was last written to, if
+// that is possible.
 func TestTime(t *testing.T) {
-	f := follow(t, "", Options{Head: true}, "a.log")
-	f.write("a.log", "old\n")
+	var f *tail
 	var e record.Entry
-	if ok, _ := f.Next(&e); !ok || e.TimeUsec != 0 || string(e.Identifier) != "a" {
-		t.Errorf("time %d, identifier %q", e.TimeUsec, e.Identifier)
+	const hour = int64(time.Hour / time.Microsecond)
+	now := time.Now().UnixMicro()
+	for mtime, want := range map[int64]int64{now - hour: now - hour, now + hour: now, -hour: 0} {
+		f = follow(t, "", Options{Head: true}, "a.log")
+		f.now = time.UnixMicro(now)
+		f.write("a.log", "old\n")
+		if err := os.Chtimes(f.path("a.log"), time.Time{}, time.UnixMicro(mtime)); err != nil {
+			t.Fatal(err)
+		}
+		if ok, _ := f.Next(&e); !ok || e.TimeUsec != 0 || e.WrittenUsec != want || string(e.Identifier) != "a" {
+			t.Errorf("time %d, written %d, want %d, identifier %q", e.TimeUsec, e.WrittenUsec, want, e.Identifier)
+		}
 	}
 	f.want(0)
 	f.write("a.log", "new\n")
 	f.now = f.now.Add(time.Minute)
-	if ok, _ := f.Next(&e); !ok || e.TimeUsec != f.now.UnixMicro() {
-		t.Errorf("time %d, want %d", e.TimeUsec, f.now.UnixMicro())
+	if ok, _ := f.Next(&e); !ok || e.TimeUsec != f.now.UnixMicro() || e.WrittenUsec != 0 {
+		t.Errorf("time %d, want %d, written %d", e.TimeUsec, f.now.UnixMicro(), e.WrittenUsec)
+	}
+}
+
+// TestStreams: the lines of a file are one stream, also when it has another name, and no
+// other file is of it.
+func TestStreams(t *testing.T) {
+	f := follow(t, "", Options{Head: true}, "*.log")
+	streams := map[string][]string{}
+	read := func() {
+		var e record.Entry
+		for {
+			ok, err := f.Next(&e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return
+			}
+			streams[string(e.StreamID)] = append(streams[string(e.StreamID)], string(e.Message))
+		}
+	}
+	f.write("a.log", "a1\na2\n")
+	f.write("b.log", "b1\n")
+	read()
+	f.write("a.log", "a3\n")
+	if err := os.Rename(f.path("a.log"), f.path("a.log.1")); err != nil {
+		t.Fatal(err)
+	}
+	f.write("a.log", "new\n")
+	f.now = f.now.Add(time.Minute)
+	read()
+	got := slices.SortedFunc(maps.Values(streams), slices.Compare)
+	if want := [][]string{{"a1", "a2", "a3"}, {"b1"}, {"new"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestStackIsOneEntry: the lines of a stack are joined, and a position that is taken
+// meanwhile stands before the first of them.
+func TestStackIsOneEntry(t *testing.T) {
+	f := follow(t, "", Options{Head: true}, "*.log")
+	f.write("a.log", "up\nError: a\n    at one (a.js:1:2)\n")
+	f.write("b.log", "Error: b\n    at one (b.js:1:2)\ndown\n")
+	j := join.New(join.Options{MultiLine: true})
+	var got []string
+	read := func() {
+		t.Helper()
+		var e record.Entry
+		for ok := true; ok; {
+			var err error
+			if ok, err = f.Next(&e); err != nil {
+				t.Fatal(err)
+			}
+			if ok {
+				j.Add(&e, f.now)
+			}
+			for joined, ok := j.Next(); ok; joined, ok = j.Next() {
+				got = append(got, string(joined.Message))
+			}
+		}
+	}
+	read()
+	if want := []string{"up", "Error: b\n    at one (b.js:1:2)", "down"}; !slices.Equal(got, want) {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	position, err := f.Position(j.Held(nil))
+	if err == nil {
+		err = f.Rewind(position)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Reset()
+	f.write("a.log", "    at two (a.js:3:4)\n")
+	f.now = f.now.Add(time.Minute)
+	read()
+	j.Flush()
+	if e, ok := j.Next(); !ok || string(e.Message) != "Error: a\n    at one (a.js:1:2)\n    at two (a.js:3:4)" {
+		t.Errorf("behind the position the stack is %q", e.Message)
 	}
 }
 

@@ -181,10 +181,12 @@ func (s *Source) deliver(e *record.Entry, text []byte) {
 	binary.BigEndian.PutUint64(id[:], f.eventID(s.o.Machine, first))
 	r.id = append(hex.AppendEncode(r.id[:0], id[:]), '-')
 	r.id = strconv.AppendInt(r.id, f.offset, 16)
-	*e = record.Entry{Message: text, Priority: -1, Identifier: f.identifier, ID: r.id,
+	*e = record.Entry{Message: text, Priority: -1, Identifier: f.identifier, ID: r.id, StreamID: r.id[:2*len(id)],
 		Origin: record.Origin{File: f.serial, Before: uint64(f.offset)}}
-	if f.live {
-		e.TimeUsec = s.o.Now().UnixMicro()
+	if now := s.o.Now().UnixMicro(); f.live {
+		e.TimeUsec = now
+	} else {
+		e.WrittenUsec = max(0, min(f.stat.mtime, now))
 	}
 }
 

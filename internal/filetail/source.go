@@ -115,7 +115,10 @@ const maxFiles = 1000
 // cannot be read is logged, and keeps no other from being read.
 //
 // TimeUsec is the time of reading for a line that was written just then. It is 0 for one
-// that was there before: then the time that the line itself says counts.
+// that was there before: then the time that the line itself says counts, however old it
+// is, and for a line without one WrittenUsec, when the file was last written to. All lines
+// of a backlog have the same then, which is not before the line's own and keeps their
+// order; the time of reading would be as far from it as logship was down.
 func (s *Source) Next(e *record.Entry) (bool, error) {
 	s.more = false
 	s.begin()

@@ -1,8 +1,8 @@
 // Package join puts entries that belong together into one before they are
 // parsed: the pieces of a line that journald cut at its LineMax (48 KiB), the
 // partial messages of a container's log driver, and the lines of a multi-line
-// record on a service's standard output: stack traces, Node's crash reports,
-// pretty-printed and inspected objects.
+// record in a service's standard output, a file or standard input: stack traces,
+// Node's crash reports, pretty-printed and inspected objects.
 //
 // Pieces announce that more of their line follows (_LINE_BREAK=line-max,
 // CONTAINER_PARTIAL_MESSAGE) and are joined without a separator. Blanks that
@@ -53,7 +53,7 @@ type Options struct {
 	// Wait is how long a record waits for its next line, and a tenth of how long
 	// a record may take in all and a piece waits for the next one. Default 200 ms.
 	Wait time.Duration
-	// MultiLine joins lines of standard output into records.
+	// MultiLine joins the lines of a stream (see record.Entry) into records.
 	MultiLine bool
 	// Prefixes are the texts that announce a JSON document, as in parse.Options.
 	// Default: "_jsonrc:".

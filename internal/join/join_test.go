@@ -214,7 +214,7 @@ func TestWaits(t *testing.T) {
 	waits(true, "_jsonrc: {", nil)
 	waits(true, "{", nil)
 	waits(true, "    at x (y)", nil)
-	waits(false, "Error: x", func(e *record.Entry) { e.Transport = []byte("syslog") })
+	waits(true, "Error: x", func(e *record.Entry) { e.Transport = nil }) // a file
 	waits(false, "Error: x", func(e *record.Entry) { e.StreamID = nil })
 	waits(false, "Error: x", func(e *record.Entry) { e.LineBreak = []byte("eof") })
 	waits(false, "Error: x", func(e *record.Entry) { e.LineBreak = []byte("pid-change") })

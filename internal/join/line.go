@@ -25,7 +25,7 @@ const (
 
 // begin returns what the line of e, or one that ends with e, may begin.
 func (j *Joiner) begin(line []byte, e *record.Entry) kind {
-	if !j.opt.MultiLine || len(line) == 0 || len(e.StreamID) == 0 || string(e.Transport) != "stdout" || ends(e) {
+	if !j.opt.MultiLine || len(line) == 0 || len(e.StreamID) == 0 || ends(e) {
 		return single
 	}
 	last := line[len(line)-1]

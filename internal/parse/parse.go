@@ -233,10 +233,13 @@ type envelope struct {
 	degraded       record.Degraded
 }
 
-// addEnvelope adds the fields of the envelope to the record, and how many fields there
-// was no room for. A line cannot set them.
+// addEnvelope adds the fields of the envelope to the record, how many fields there was
+// no room for, and a time if there is none. A line cannot set them.
 func (p *Parser) addEnvelope(env *envelope) {
 	n := &p.ownNames
+	if p.rec.TimeUsec == 0 {
+		p.rec.TimeUsec = env.WrittenUsec
+	}
 	p.structured(env.structuredData)
 	if p.dropped > 0 {
 		p.rec.Degraded |= record.FieldsDropped

@@ -107,3 +107,22 @@ func TestStructuredDataAllocatesNothing(t *testing.T) {
 		t.Errorf("%d fields, want 6", len(records[0].Fields))
 	}
 }
+
+// TestTimeOfABacklog: what a message says of its time counts, however old it is; when it
+// was written at the latest only where it says nothing.
+func TestTimeOfABacklog(t *testing.T) {
+	for text, want := range map[string]float64{
+		"plain":                   1794903330,
+		`_jsonrc:{"message":"m"}`: 1794903330,
+		`_jsonrc:{"message":"m","timestamp":"never"}`:                        1794903330,
+		`_jsonrc:{"message":"m","timestamp":"2020-01-01T00:00:00Z"}`:         1577836800,
+		"<14>1 2020-01-01T00:00:00Z web-03 api 7 - - plain":                  1577836800,
+		`<14>1 2020-01-01T00:00:00Z web-03 api 7 - - _jsonrc:{"message":""}`: 1577836800,
+	} {
+		e := *line(text)
+		e.TimeUsec, e.WrittenUsec = 0, 1794903330*usecPerSec
+		if got := one(t, Options{}, &e)["timestamp"]; got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+}

@@ -19,6 +19,10 @@ type Entry struct {
 	// the Unix epoch (the journal's realtime timestamp). 0 means unknown: then
 	// a timestamp inside the message is taken without a sanity window.
 	TimeUsec int64
+	// WrittenUsec is used if neither TimeUsec nor the message says a time: one at which
+	// the message had been written, in microseconds since the Unix epoch, or 0. The
+	// source does not know how long before.
+	WrittenUsec int64
 	// Priority is the syslog severity 0 to 7, or -1 if unknown.
 	Priority int8
 	// Host is the name of the machine that produced the message.
@@ -44,8 +48,9 @@ type Entry struct {
 	BootID []byte
 	// Container is the container's name, if the message came from one.
 	Container []byte
-	// StreamID identifies the connection of a service's standard output to
-	// journald (_STREAM_ID); LineBreak says why journald ended the message there
+	// StreamID identifies what the message is a line of: the connection of a
+	// service's standard output to journald (_STREAM_ID), a file, standard input.
+	// LineBreak says why journald ended the message there
 	// (_LINE_BREAK: "line-max", "nul", "eof", "pid-change"), empty for a newline.
 	StreamID, LineBreak []byte
 	// Partial means that the container's log driver cut the line and that more of

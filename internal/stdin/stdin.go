@@ -152,7 +152,7 @@ func (s *Source) Next(e *record.Entry) (bool, error) {
 		return false, io.EOF
 	}
 	l := s.lines[i]
-	*e = record.Entry{Message: l.text, TimeUsec: l.usec, Priority: -1, ID: s.appendID(s.next),
+	*e = record.Entry{Message: l.text, TimeUsec: l.usec, Priority: -1, ID: s.appendID(s.next), StreamID: s.o.RunID[:],
 		Origin: record.Origin{Before: s.next - 1}}
 	s.next++
 	return true, nil
