@@ -59,7 +59,7 @@ type proof struct {
 
 	mu      sync.Mutex
 	mode    Ack  // guarded by mu
-	probed  bool // guarded by mu
+	probed  bool // guarded by mu: a probe came to its end
 	drains  int  // guarded by mu: time-outs in a row
 	hangUps int  // guarded by mu: connections in a row that ended unused
 	short   bool // guarded by mu: the last connection did not last
@@ -79,13 +79,12 @@ func (p *proof) ack() Ack {
 	return p.mode
 }
 
-// probe reports whether a probe is due: once.
-func (p *proof) probe() bool {
+// probeDue reports whether it is still to be found out if an end of stream comes
+// back.
+func (p *proof) probeDue() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	due := p.auto && !p.probed
-	p.probed = true
-	return due
+	return p.auto && !p.probed
 }
 
 // shortLived reports whether the last connection ended as soon as it was open.
@@ -101,8 +100,9 @@ func (p *proof) learn(c *conn, err error) (Ack, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.probe {
+		p.probed = p.probed || err == nil
 		if errors.Is(err, errStuck) {
-			p.drains = drainLimit
+			p.probed, p.drains = true, drainLimit
 		}
 		return p.change()
 	}

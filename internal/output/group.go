@@ -50,7 +50,6 @@ type Group struct {
 	GroupOptions
 	members []*member
 	events  chan Event
-	moved   chan struct{} // capacity 1: there is another current
 	stop    context.CancelFunc
 	wg      sync.WaitGroup // what Connect started
 
@@ -81,7 +80,7 @@ func NewGroup(o GroupOptions) *Group {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	// Events are only passed on, so a few can wait for the caller.
-	g := &Group{GroupOptions: o, events: make(chan Event, 8), moved: make(chan struct{}, 1)}
+	g := &Group{GroupOptions: o, events: make(chan Event, 8)}
 	for _, t := range o.Targets {
 		g.members = append(g.members, &member{Target: t})
 	}
@@ -202,10 +201,6 @@ func (g *Group) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
 		return done, g.blame(ctx, m, err)
 	}
 	g.Log.Info("ship to another target", "from", m.Name, "target", next.Name)
-	select {
-	case g.moved <- struct{}{}:
-	default:
-	}
 	_, err := m.Output.Cut(ctx, id, true)
 	return true, g.blame(ctx, m, err)
 }
@@ -222,9 +217,6 @@ func (g *Group) Abort() {
 	g.Client.CloseIdleConnections()
 	for len(g.events) > 0 {
 		<-g.events
-	}
-	for len(g.moved) > 0 {
-		<-g.moved
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -126,9 +126,7 @@ func TestGroupFailsOverAndComesBack(t *testing.T) {
 	if f := g.Status().Failures; f[0] == 0 || f[1] != 0 {
 		t.Errorf("failures %d", f)
 	}
-	if open, _ := second.Conns(); open != 0 {
-		t.Errorf("%d connections to the one that was left", open)
-	}
+	wantNoConns(t, second)
 }
 
 // A target that takes connections and breaks them comes last until it has
@@ -158,6 +156,24 @@ func breakAll(t *testing.T, n *node) {
 		t.Fatal(err)
 	}
 	n.Reset()
+}
+
+// wantNoConns waits until n sees that it was left.
+func wantNoConns(t *testing.T, n *node) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := within(t); ; {
+		open, _ := n.Conns()
+		if open == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.Done():
+			t.Fatalf("%d connections to a target that was left", open)
+		}
+	}
 }
 
 // errTarget is an output whose Send fails.
@@ -212,11 +228,16 @@ func TestGroupMovesAwayFromANodeThatStops(t *testing.T) {
 	g := group(t, output.GroupOptions{}, true, first, second)
 	connectGroup(t, g, first)
 	send(t, g, frames(0, 10))
+	if done, err := g.Cut(within(t), 1, false); done || err != nil {
+		t.Fatal(done, err)
+	}
+	await(t, g, output.NextReady) // first has a connection that is not needed any more
 	first.status.Store(http.StatusServiceUnavailable)
 	await(t, g, output.Leave)
 	confirm(t, g, 1)
 	wantTarget(t, g, second)
 	wantNumbers(t, first.log, 10)
+	wantNoConns(t, first)
 	for g.Status().Held { // it was held until the move
 		event(t, g)
 	}

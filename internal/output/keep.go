@@ -25,8 +25,6 @@ func (g *Group) keep(ctx context.Context) {
 			return
 		case <-poll:
 			g.look(ctx)
-		case <-g.moved:
-			g.look(ctx)
 		case <-plan:
 			g.reconsider(ctx)
 			plan = time.After(spread(g.Reconnect))

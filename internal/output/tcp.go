@@ -100,7 +100,7 @@ func (t *TCP) Connect(ctx context.Context) error {
 		return fmt.Errorf("connect to %s: %w", t.o.Address, errEarlyEOF)
 	}
 	t.current = c
-	if t.proof.probe() {
+	if t.proof.probeDue() {
 		// It may fail: then time-outs tell.
 		if p, err := t.connect(ctx, true); err == nil {
 			_ = t.halfClose(p, probeCut)
