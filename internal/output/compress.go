@@ -39,9 +39,9 @@ type resetWriter interface {
 	Reset(io.Writer)
 }
 
-// compress returns payload compressed, until the next call. The fastest level
-// makes a sixth of a batch of documents; the best would make an eighth, for ten
-// times the work.
+// compress returns payload compressed, until the next call. The fastest level makes
+// 64 KiB of log lines less than a fourth; the best makes them a sixth, in ten times
+// the time.
 func (c *compressor) compress(payload []byte) []byte {
 	if c.writer == nil {
 		// The level is a valid one, so there is no error.

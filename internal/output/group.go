@@ -176,8 +176,12 @@ func (g *Group) using() *member {
 	return g.current
 }
 
-// blame notes that m failed, if err is its fault.
+// blame notes that m failed, if err is its fault. Where there is another target, that
+// is tried before m has said that it may be again.
 func (g *Group) blame(ctx context.Context, m *member, err error) error {
+	if held := new(Held); errors.As(err, &held) && len(g.members) > 1 {
+		err = &Held{Operator: held.Operator, Err: err}
+	}
 	if err != nil && ctx.Err() == nil && !errors.As(err, new(*Rejected)) {
 		g.failed(m)
 	}
