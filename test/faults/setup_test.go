@@ -33,6 +33,7 @@ type setup struct {
 	rate      int           // messages per second
 	idle      float64       // goroutines before the fault
 	faults    int           // how often something broke that makes logship send again
+	kept      time.Duration // how long what is confirmed may come again
 	damage    int           // messages that a fault may have destroyed
 	fields    int           // damaged fields that processes which have ended have told of
 	recovered time.Duration // the longest time until a new message passed
@@ -257,7 +258,7 @@ func (s *setup) window() int {
 		return 0
 	}
 	const batchBytes, stateAge = 1 << 20, 2 // seconds
-	return s.faults * ((cutBytes+batchBytes)/(s.bytes/s.messages) + stateAge*s.rate)
+	return s.faults * ((cutBytes+batchBytes)/(s.bytes/s.messages) + (stateAge+int(s.kept.Seconds()))*s.rate)
 }
 
 // told returns how many messages are missing as messages about gaps say: entries, and

@@ -52,6 +52,8 @@ collect() {
 			want strace strace
 			want nft nftables
 			want ss iproute2
+			want nginx nginx # a proxy that answers the half-close itself
+			want /usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
 			;;
 		node) # the Winston service
 			# Debian's npm brings Debian's nodejs, which must not come on top of
