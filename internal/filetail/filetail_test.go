@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // tail is a Source on a directory, with time that only passes when told.
 type tail struct {
 	*Source
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	now  time.Time
 	log  bytes.Buffer
@@ -39,7 +39,7 @@ type tail struct {
 }
 
 // follow opens a Source in dir, or in a new directory. Paths are relative to it.
-func follow(t *testing.T, dir string, o Options, paths ...string) *tail {
+func follow(t testing.TB, dir string, o Options, paths ...string) *tail {
 	t.Helper()
 	if dir == "" {
 		dir = t.TempDir()

@@ -2,6 +2,7 @@ package filetail
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -62,6 +63,31 @@ func FuzzRewind(f *testing.F) {
 		}
 		if !json.Valid(p) || position(t, p) == nil {
 			t.Fatalf("position %s is not taken back", p)
+		}
+	})
+}
+
+// MarshalText is what encoding/json writes a number of 64 bits with.
+func (h hex64) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%x", uint64(h)), nil }
+
+// FuzzEntry: an entry is written as encoding/json writes it.
+func FuzzEntry(f *testing.F) {
+	f.Add(uint64(1), uint64(0), "", "/a.log", int64(0), int64(0), false)
+	f.Add(uint64(9), uint64(1)<<63, "b.log", "/a/\"\\<ż\xff.log", int64(7), int64(-1), true)
+	f.Fuzz(func(t *testing.T, serial, hex uint64, name, path string, n, usec int64, is bool) {
+		h := hex64(hex)
+		for _, e := range []entry{
+			{Serial: serial, ID: h, Salt: h + 1, Name: name, Path: path, Dev: h + 2, Inode: h + 3, Size: n, ModifiedUsec: usec, Head: h + 4, HeadBytes: int(n + 1),
+				Offset: n + 2, Tail: h + 5, TailBytes: int(n + 3), Skip: is, End: !is, GoneUsec: usec + 1},
+			{Serial: serial, Path: path},
+		} {
+			want, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := e.append(nil); err != nil || string(got) != string(want) {
+				t.Errorf("%v\n got %s\nwant %s", err, got, want)
+			}
 		}
 	})
 }
