@@ -23,6 +23,10 @@ func (f *flow) attack(a *sent) error {
 		return f.lies(a)
 	case "noise":
 		return f.noise(a)
+	case "bombs":
+		return f.bombs(a)
+	case "chunks":
+		return f.chunkLies(a)
 	}
 	return fmt.Errorf("no attack %q", f.Attack)
 }

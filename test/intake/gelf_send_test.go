@@ -1,11 +1,101 @@
 package intake
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 )
+
+// chunkBytes is how much of a message goes into a chunk.
+const chunkBytes = 8000
+
+// chunk returns a chunk (GELF 1.1, "Chunking").
+func chunk(id uint64, sequence, count int, payload []byte) []byte {
+	return append(append(binary.BigEndian.AppendUint64([]byte{0x1e, 0x0f}, id), byte(sequence), byte(count)), payload...)
+}
+
+// chunks returns a message in chunks.
+func chunks(id uint64, message []byte) (all [][]byte) {
+	count := (len(message) + chunkBytes - 1) / chunkBytes
+	for piece := range slices.Chunk(message, chunkBytes) {
+		all = append(all, chunk(id, len(all), count, piece))
+	}
+	return all
+}
+
+// bomb returns a document of n bytes, compressed.
+func bomb(n int) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(bytes.Repeat([]byte(" "), n)) // never fails
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// bombs sends Count documents of 5 MB each that are small on the way, Rate of them per second.
+func (f *flow) bombs(a *sent) error {
+	body := bomb(5 << 20)
+	p := newPace(f.Rate)
+	for i := range f.Count {
+		_ = p.wait(i, nil)
+		if !strings.HasPrefix(f.Listen, "gelf+http:") {
+			c, err := f.dial(a)
+			if err != nil {
+				return err
+			}
+			_, err = c.Write(body)
+			c.Close()
+			if err != nil {
+				return err
+			}
+			a.Sent++
+			continue
+		}
+		resp, err := http.Post(strings.TrimPrefix(f.Listen, "gelf+")+"/gelf", "application/json", bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestEntityTooLarge {
+			return fmt.Errorf("a bomb is answered by %s", resp.Status)
+		}
+		a.Sent++
+	}
+	return nil
+}
+
+// chunkLies sends Count chunks of messages that never become complete, or break the rules,
+// Rate of them per second.
+func (f *flow) chunkLies(a *sent) error {
+	c, err := f.dial(a)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p := newPace(f.Rate)
+	for i := range f.Count {
+		_ = p.wait(i, nil)
+		lie := chunk(uint64(i), 0, 128, []byte("x"))
+		switch i % 8 {
+		case 0:
+			lie = chunk(uint64(i), 5, 5, nil)
+		case 1:
+			lie = chunk(uint64(i), 0, 255, nil)
+		case 2:
+			lie = lie[:i/8%12]
+		}
+		if _, err := c.Write(lie); err != nil {
+			return err
+		}
+		a.Sent++
+	}
+	return nil
+}
 
 // posts sends each message by HTTP until it is answered by 202.
 func (f *flow) posts(a *sent) error {

@@ -127,7 +127,11 @@ func (d daemon) metrics(t *testing.T) map[string]float64 {
 func (d daemon) discarded(t *testing.T) int {
 	t.Helper()
 	m := d.metrics(t)
-	return int(m[`logship_syslog_discarded_total{reason="backlog"}`] + m[`logship_syslog_discarded_total{reason="kernel"}`])
+	n := m[`logship_syslog_discarded_total{reason="backlog"}`] + m[`logship_syslog_discarded_total{reason="kernel"}`]
+	for _, reason := range []string{"backlog", "kernel", "incomplete"} {
+		n += m[`logship_gelf_discarded_total{reason="`+reason+`"}`]
+	}
+	return int(n)
 }
 
 // hostPID returns logship's process ID as the host sees it.

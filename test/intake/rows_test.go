@@ -203,15 +203,25 @@ func (d daemon) toldDiscards(t *testing.T) {
 	want := d.discarded(t)
 	d.Do(t, "systemctl", "restart", "logship.service")
 	d.await(t, func() (bool, string) {
-		told := d.gaps["syslog_backlog"] + d.gaps["syslog_kernel"]
+		told := d.gaps["syslog_backlog"] + d.gaps["syslog_kernel"] + d.gaps["gelf_backlog"] + d.gaps["gelf_kernel"] + d.gaps["gelf_incomplete"]
 		return told == want, fmt.Sprintf("messages tell of %d discarded datagrams, %d were counted: %v", told, want, d.gaps)
 	})
 }
 
-// TestRow24MemoryLimit sends long lines to a logship that may have 128 MB, its spool in memory among
-// them, while the receiver takes nothing: the streams wait, and lose nothing.
+// gelfInputs are inputs for GELF whose sockets logship makes.
+const gelfInputs = `[[input.gelf]]
+listen = "udp://127.0.0.1:12221"
+[[input.gelf]]
+listen = "tcp://127.0.0.1:12221"
+[[input.gelf]]
+listen = "http://127.0.0.1:12222"
+`
+
+// TestRow24MemoryLimit sends long lines on all inputs to a logship that may have 128 MB, its
+// spool in memory among them, while the receiver takes nothing: the streams wait, and lose
+// nothing; of the datagrams, chunked ones too, those that do not arrive are counted, each one.
 func TestRow24MemoryLimit(t *testing.T) {
-	d := start(t, "spool.max = \"16MiB\"\n"+socketUnit(t), "")
+	d := start(t, "spool.max = \"16MiB\"\n"+socketUnit(t)+gelfInputs, "")
 	const limit = 128 << 20
 	group := memoryGroup(t, limit)
 	pid := d.hostPID(t)
@@ -222,17 +232,31 @@ func TestRow24MemoryLimit(t *testing.T) {
 	})
 	d.signal(t, "STOP", "receiver.service")
 	var flows []flow
-	for i := range 4 {
-		flows = append(flows, flow{Listen: []string{tcpUnit, streamUnit}[i%2], Stream: fmt.Sprintf("long%d", i), Count: 560, Size: 60000})
+	for i, listen := range []string{tcpUnit, streamUnit, tcpUnit, streamUnit, gelfTCPOwn, gelfHTTPOwn} {
+		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("long%d", i), Count: 300, Size: 60000})
+	}
+	for i, listen := range []string{udpUnit, datagramUnit, gelfUDPOwn} {
+		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("datagrams%d", i), Count: 300, Rate: 200, Size: 60000})
 	}
 	end := d.begin(t, flows...)
 	pause(2 * time.Second)
 	d.signal(t, "CONT", "receiver.service")
-	d.awaitAll(t, end())
+	accounts := end()
+	maps.Copy(accounts, d.begin(t, flow{Listen: udpUnit, Stream: "last0", Count: 1}, flow{Listen: gelfUDPOwn, Stream: "last1", Count: 1})())
+	if d.settle(t, accounts) == 0 {
+		t.Error("all datagrams found room")
+	}
+	for stream, a := range accounts {
+		if n := d.missing(stream, a.Sent); n > 0 && strings.HasPrefix(stream, "long") {
+			t.Errorf("%s: %d of %d are missing", stream, n, a.Sent)
+		}
+	}
+	d.check(t, accounts)
 	if d.hostPID(t) != pid {
 		t.Error("logship has ended and was started again")
 	}
 	t.Logf("at most %d MB of %d, beside what the spool's file system takes", d.peakMemory(t)>>20, limit>>20)
+	d.toldDiscards(t)
 	d.figures(t, 24)
 }
 
@@ -287,7 +311,7 @@ func TestRow25Descriptors(t *testing.T) {
 // TestRow30Hostile has senders do everything that a sender should not, at once. Others lose
 // nothing, and logship stays small.
 func TestRow30Hostile(t *testing.T) {
-	d := start(t, socketUnit(t), "")
+	d := start(t, socketUnit(t)+gelfInputs, "")
 	const bad, seconds = "127.0.0.66", 6
 	attacks := []flow{
 		{Listen: streamUnit, Stream: "endless", Attack: "endless", Size: 1 << 30},
@@ -300,8 +324,16 @@ func TestRow30Hostile(t *testing.T) {
 	for i := range 5 {
 		attacks = append(attacks, flow{Listen: tcpUnit, From: "127.0.0.69", Stream: fmt.Sprintf("drip%d", i), Attack: "drip", Rate: 1, Linger: seconds * time.Second})
 	}
+	// The rates are such that the kernel, which knows no senders, has room for the others.
+	attacks = append(attacks,
+		flow{Listen: gelfUDPOwn, From: bad, Stream: "bombs0", Attack: "bombs", Count: 200, Rate: 50},
+		flow{Listen: gelfHTTPOwn, Stream: "bombs1", Attack: "bombs", Count: 200},
+		flow{Listen: gelfUDPOwn, From: bad, Stream: "chunks", Attack: "chunks", Count: 10000, Rate: 2000},
+		flow{Listen: gelfTCPOwn, Stream: "endless1", Attack: "endless", Size: 1 << 30},
+		flow{Listen: gelfHTTPOwn, Stream: "crowd1", Attack: "crowd", Count: 10000, Linger: time.Second},
+		flow{Listen: gelfTCPOwn, Stream: "drip-gelf", Attack: "drip", Rate: 1, Linger: seconds * time.Second})
 	var flows []flow
-	for i, listen := range []string{tcpUnit, streamUnit, udpUnit, datagramUnit} {
+	for i, listen := range []string{tcpUnit, streamUnit, udpUnit, datagramUnit, gelfTCPOwn, gelfUDPOwn} {
 		flows = append(flows, flow{Listen: listen, Stream: fmt.Sprintf("good%d", i), Count: seconds * 200, Rate: 200, Size: 300})
 	}
 	end := d.begin(t, flows...)
@@ -319,6 +351,11 @@ func TestRow30Hostile(t *testing.T) {
 	}
 	if refused := metrics[`logship_syslog_refused_total{reason="connections_per_address"}`]; refused < 9000 {
 		t.Errorf("%v connections of one address were refused", refused)
+	}
+	for _, reason := range []string{"too_long", "chunk", "connections"} {
+		if metrics[`logship_gelf_discarded_total{reason="`+reason+`"}`] == 0 {
+			t.Errorf("no %s of GELF is counted", reason)
+		}
 	}
 	const bound = 96 << 20
 	if peak := d.peakMemory(t); peak > bound {

@@ -127,9 +127,15 @@ func (f *flow) datagrams(a *sent) error {
 	p := newPace(f.Rate)
 	for n := 1; n <= f.Count; n++ {
 		p.wait(n, nil)
-		if _, err := c.Write([]byte(f.message(n))); err != nil {
-			a.Refused++
-			return err
+		datagrams := [][]byte{[]byte(f.message(n))}
+		if f.gelf() && len(datagrams[0]) > chunkBytes {
+			datagrams = chunks(uint64(n), datagrams[0])
+		}
+		for _, d := range datagrams {
+			if _, err := c.Write(d); err != nil {
+				a.Refused++
+				return err
+			}
 		}
 		a.Sent++
 	}
