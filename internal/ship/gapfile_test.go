@@ -121,6 +121,9 @@ func TestDropsOfSockets(t *testing.T) {
 	if n, gone := g.Drops(1<<60), g.Drops(8); n != 6 || gone != 0 {
 		t.Errorf("%d drops are told, and %d of a socket that nobody has", n, gone)
 	}
+	if len(g.list) != 1 || g.list[0].Entries != 8 {
+		t.Errorf("to be told after one more process: %+v", g.list)
+	}
 	if err := g.Save(); err != nil {
 		t.Fatal(err)
 	}
