@@ -104,6 +104,8 @@ type Config struct {
 		DNSRefresh   settings.Duration `toml:"dns_refresh"`
 		LBStatus     string            `toml:"lbstatus"`
 		Confirm      string            `toml:"confirm"`
+		User         string            `toml:"user"`
+		Password     settings.Secret   `toml:"password"`
 		Timeout      settings.Duration `toml:"timeout"`
 		MaxFrame     settings.Size     `toml:"max_frame"`
 		ReplayWindow settings.Duration `toml:"replay_window"`

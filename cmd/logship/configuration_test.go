@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,7 +159,7 @@ func TestTarget(t *testing.T) {
 	}
 	bad := func(in, reason string) {
 		t.Helper()
-		if got, err := parseTarget(in); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "want gelf+") {
+		if got, err := parseTarget(in); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "want ") {
 			t.Errorf("%s: %v, %v; want an error with %q and what is right", in, got, err, reason)
 		}
 	}
@@ -197,6 +199,72 @@ func TestTarget(t *testing.T) {
 	bad("gelf+tcp://graylog:gelf", "not a URL")
 	bad("gelf+tcp://2001:db8::1:12201x", "not a URL")
 	bad("gelf+tcp://gray log", "not a URL")
+}
+
+// The URLs of brokers and of lines.
+func TestTargetsOfBrokersAndLines(t *testing.T) {
+	ok := func(in, host string) {
+		t.Helper()
+		if got, err := parseTarget(in); err != nil || got.Host != host {
+			t.Errorf("%s: %+v, %v; want host %q", in, got.URL, err, host)
+		}
+	}
+	bad := func(in, reason string) {
+		t.Helper()
+		if got, err := parseTarget(in); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), "; want ") {
+			t.Errorf("%s: %v, %v; want an error with %q and what is right", in, got.URL, err, reason)
+		}
+	}
+	ok("kafka://broker/gelf.2_a-b?compression=zstd&mechanism=PLAIN", "broker")
+	bad("kafka://broker", "not a topic")
+	bad("kafka://broker/", "not a topic")
+	bad("kafka://broker/a/b", "not a topic")
+	bad("kafka:///gelf", "not a broker")
+	bad("kafka://one,,two/gelf", "not a broker")
+	bad("kafka://user:word@broker/gelf", "output.user")
+	bad("kafka://broker/gelf?acks=0", `unknown name "acks"`)
+	bad("kafka://broker/gelf?compression=brotli", `unknown compression "brotli"`)
+	bad("kafka://broker/gelf?mechanism=PLAIN&mechanism=PLAIN", "mechanism is there twice")
+	bad("kafka://broker/gelf?mechanism=plain", `unknown SASL mechanism "plain"`)
+	bad("kafka://broker/gelf#x", "not a query")
+	bad("kafka://broker:0/gelf", "not a broker")
+	bad("kafka://one:9092,two:0/gelf", "not a broker")
+
+	for in, want := range map[string][]string{
+		"kafka://one/t":                         {"one:9092"},
+		"kafka+tls://one/t":                     {"one:9093"},
+		"kafka://one:1,two,[2001:db8::1]:3/t":   {"one:1", "two:9092", "[2001:db8::1]:3"},
+		"kafka+tls://[2001:db8::1],192.0.2.1/t": {"[2001:db8::1]:9093", "192.0.2.1:9093"},
+	} {
+		u, err := url.Parse(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := brokers(u); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, %v", in, got, err)
+		}
+	}
+
+	ok("amqp://rabbit?queue=log-messages", "rabbit:5672")
+	ok("amqps://rabbit/logs?queue=log-messages", "rabbit:5671")
+	ok("amqp://rabbit:1/logs?exchange=logs&routing_key=gelf", "rabbit:1")
+	ok("amqp://rabbit/%2Flogs?routing_key=gelf", "rabbit:5672")
+	bad("amqp:///logs?queue=x", "no host")
+	bad("amqp://rabbit/logs", "neither a queue")
+	bad("amqp://rabbit/logs?queue=x&exchange=y", "one way only")
+	bad("amqp://rabbit/logs?queue=x;y", "not a query")
+	bad("amqp://guest@rabbit/logs?queue=x", "output.user")
+	bad("amqp://rabbit/logs?queue=x&heartbeat=1", `unknown name "heartbeat"`)
+
+	ok("file:///var/log/a%20b.jsonl", "")
+	bad("file://var/log/x", "not an absolute path")
+	bad("file:x", "not an absolute path")
+	bad("file:///var/log/", "not an absolute path")
+	bad("file:///x?y=1", "not an absolute path")
+	ok("stdout:", "")
+	ok("stdout://", "")
+	bad("stdout:x", "something behind")
+	bad("stdout:///x", "something behind")
 }
 
 func TestStart(t *testing.T) {

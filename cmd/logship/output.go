@@ -37,6 +37,12 @@ var schemes = map[string]scheme{
 	"gelf+http":  {"gelf+http://host:12201/gelf", "12201", hostAndPath, opener.http},
 	"gelf+https": {"gelf+https://host:12201/gelf", "12201", hostAndPath, opener.http},
 	"gelf+udp":   {"gelf+udp://host:12201", "12201", hostOnly, opener.udp},
+	"kafka":      {"kafka://host:9092/topic", "", kafkaURL, opener.kafka},
+	"kafka+tls":  {"kafka+tls://host:9093/topic", "", kafkaURL, opener.kafka},
+	"amqp":       {"amqp://host:5672/vhost?queue=name", "5672", amqpURL, opener.amqp},
+	"amqps":      {"amqps://host:5671/vhost?queue=name", "5671", amqpURL, opener.amqp},
+	"file":       {"file:///path", "", fileURL, opener.file},
+	"stdout":     {"stdout:", "", stdoutURL, opener.stdout},
 }
 
 // target is where messages go: a URL of a known scheme that passed its check,

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -56,7 +55,6 @@ type engine struct {
 	// ready is what its log says when clients may come.
 	ready string
 	cmd   *exec.Cmd // nil while it is not running
-	log   bytes.Buffer
 }
 
 // need skips a test without what test/setup should have put there; in CI it fails.
@@ -78,39 +76,30 @@ func need(t *testing.T, paths ...string) {
 func (e *engine) start(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
-	e.cmd = e.command()
-	e.log.Reset()
-	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	out, err := e.cmd.StdoutPipe()
+	log, err := os.Create(filepath.Join(e.dir, "log"))
 	must(t, err)
-	e.cmd.Stderr = e.cmd.Stdout
+	defer log.Close()
+	e.cmd = e.command()
+	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	e.cmd.Stdout, e.cmd.Stderr = log, log
 	must(t, e.cmd.Start())
-	up := make(chan bool, 1)
-	go func() { // ends with the broker's output
-		b := make([]byte, 64<<10)
-		for told := false; ; {
-			n, err := out.Read(b)
-			e.log.Write(b[:n])
-			if !told && (err != nil || strings.Contains(e.log.String(), e.ready)) {
-				told = true
-				up <- err == nil
-			}
-			if err != nil {
-				return
-			}
+	ctx := within(t, time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		said, err := os.ReadFile(log.Name())
+		must(t, err)
+		if bytes.Contains(said, []byte(e.ready)) {
+			t.Logf("broker is ready after %v", time.Since(begin).Round(time.Millisecond))
+			return
 		}
-	}()
-	select {
-	case ok := <-up:
-		if !ok {
-			e.cmd.Wait()
-			t.Fatalf("the broker does not start:\n%s", e.log.String())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			e.kill()
+			t.Fatalf("the broker is not ready in a minute:\n%s", said[max(0, len(said)-4000):])
 		}
-	case <-within(t, time.Minute).Done():
-		e.kill()
-		t.Fatalf("the broker is not ready in a minute:\n%s", e.log.String())
 	}
-	t.Logf("broker is ready after %v", time.Since(begin).Round(time.Millisecond))
 }
 
 // kill ends the broker as a loss of its process does.
@@ -201,6 +190,9 @@ advertised.listeners=PLAINTEXT://127.0.0.1:%[1]d
 log.dirs=%[3]s
 offsets.topic.replication.factor=1
 auto.create.topics.enable=false
+log.cleaner.dedupe.buffer.size=4194304
+broker.session.timeout.ms=1000
+broker.heartbeat.interval.ms=200
 `, port, controller, filepath.Join(dir, "data")), 0o600))
 	// Its log goes to standard output, at the level that tells when it is up.
 	logging := filepath.Join(dir, "log4j2.properties")
