@@ -231,10 +231,10 @@ func TestTargetsOfBrokersAndLines(t *testing.T) {
 	bad("kafka://one:9092,two:0/gelf", "not a broker")
 
 	for in, want := range map[string][]string{
-		"kafka://one/t":                         {"one:9092"},
-		"kafka+tls://one/t":                     {"one:9093"},
-		"kafka://one:1,two,[2001:db8::1]:3/t":   {"one:1", "two:9092", "[2001:db8::1]:3"},
-		"kafka+tls://[2001:db8::1],192.0.2.1/t": {"[2001:db8::1]:9093", "192.0.2.1:9093"},
+		"kafka://one/t":                   {"one:9092"},
+		"kafka+tls://one/t":               {"one:9093"},
+		"kafka://one:1,two,192.0.2.1:3/t": {"one:1", "two:9092", "192.0.2.1:3"},
+		"kafka+tls://[2001:db8::1]/t":     {"[2001:db8::1]:9093"},
 	} {
 		u, err := url.Parse(in)
 		if err != nil {
