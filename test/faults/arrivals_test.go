@@ -28,6 +28,7 @@ type arrivals struct {
 	messages   int               // all lines
 	gaps       map[string]uint64 // what messages say is missing, by reason
 	bad        []string          // what was never sent
+	torn       int               // messages whose connection ended in the middle of them, which Graylog does not take
 	latest     int               // the highest number
 	stored     map[string]bool   // event IDs of messages that were there before, and whether they have come
 }
@@ -80,6 +81,9 @@ func (a *arrivals) add(line []byte) {
 	a.messages++
 	err := json.Unmarshal(line, &m)
 	switch {
+	case line[0] == '"': // what is no JSON is written as a string
+		a.torn++
+		return
 	case err != nil || m.ID == "":
 		a.bad = append(a.bad, fmt.Sprintf("%.200q: %v", line, err))
 	case a.ids[m.ID]:

@@ -155,11 +155,11 @@ func TestRow11Reset(t *testing.T) {
 }
 
 // TestRow12ReceiverPauses: a receiver that stands still for 10 s is not taken for dead:
-// nothing is sent again.
+// nothing is sent again. It is long enough for its window to close.
 func TestRow12ReceiverPauses(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, 12)
-	s.begin(t, 1000)
+	s.begin(t, 3000)
 	s.receiver.signal(syscall.SIGSTOP)
 	s.load.more(t, 10*s.rate)
 	s.receiver.signal(syscall.SIGCONT)

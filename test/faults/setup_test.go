@@ -241,6 +241,9 @@ func (s *setup) verdict(t *testing.T) (lost int) {
 	if len(s.bad) > 0 {
 		t.Errorf("%d messages are wrong, the first: %s", len(s.bad), s.bad[0])
 	}
+	if s.torn > s.faults {
+		t.Errorf("%d messages are torn by %d faults", s.torn, s.faults)
+	}
 	if bound := s.window(); s.copies > bound {
 		t.Errorf("%d copies, want at most %d for %d faults", s.copies, bound, s.faults)
 	}
