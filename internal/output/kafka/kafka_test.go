@@ -81,9 +81,11 @@ func frames(first, last int) []byte {
 
 func send(t *testing.T, out *kafka.Kafka, first, last int) {
 	t.Helper()
-	if err := out.Send(within(t), frames(first, last)); err != nil {
+	b := frames(first, last)
+	if err := out.Send(within(t), b); err != nil {
 		t.Fatal(err)
 	}
+	clear(b) // it is the caller's again
 }
 
 func cut(t *testing.T, out *kafka.Kafka, id uint64) {
