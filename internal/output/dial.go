@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -93,7 +94,19 @@ func handshake(ctx context.Context, c net.Conn, config func() (*tls.Config, erro
 	secure := tls.Client(c, conf)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
+		return nil, certificateFault(fmt.Errorf("TLS handshake with %s: %w", address, err))
 	}
 	return secure, nil
+}
+
+// certificateFault makes err a *Held if a certificate is the reason, the receiver's
+// or ours, which somebody has to replace. Of an alert (RFC 8446 section 6.2) crypto/tls
+// tells the text only.
+func certificateFault(err error) error {
+	var alert *net.OpError
+	if errors.As(err, new(*tls.CertificateVerificationError)) ||
+		errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Err.Error(), "certificate") {
+		return &Held{Operator: true, Err: err}
+	}
+	return err
 }

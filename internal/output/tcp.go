@@ -151,9 +151,9 @@ func (t *TCP) watch(c *conn) {
 	case err == nil:
 		t.events <- Event{Kind: Confirmed, Cut: cut, Ack: c.ack}
 	case !current:
-		t.events <- Event{Kind: NextFailed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
+		t.events <- Event{Kind: NextFailed, Err: certificateFault(fmt.Errorf("%s: %w", t.o.Address, err))}
 	default:
-		t.events <- Event{Kind: Failed, Err: fmt.Errorf("%s: %w", t.o.Address, err)}
+		t.events <- Event{Kind: Failed, Err: certificateFault(fmt.Errorf("%s: %w", t.o.Address, err))}
 	}
 }
 
@@ -178,7 +178,7 @@ func (t *TCP) Send(ctx context.Context, frames []byte) error {
 	c.mu.Unlock()
 	if err != nil {
 		// The first write after the peer's FIN would succeed and be lost.
-		return fmt.Errorf("send to %s: %w", t.o.Address, err)
+		return certificateFault(fmt.Errorf("send to %s: %w", t.o.Address, err))
 	}
 	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return fmt.Errorf("send to %s: %w", t.o.Address, err)

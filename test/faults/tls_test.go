@@ -131,19 +131,21 @@ func TestRow18TLS(t *testing.T) {
 		s.stopLogship(t)
 		use.Store(tt.fault)
 		s.beginLogship(t)
-		s.logship.said(t, "output failed.*("+tt.says+")")
+		s.logship.said(t, "level=(WARN|ERROR).*("+tt.says+")")
 		s.load.more(t, s.rate/2)
 		use.Store(good)
 		s.recover(t, 5*time.Second)
 	}
 	close(stalled)
 
-	// Both sides change to another authority.
+	// First the receiver changes to another authority, then logship. The outage begins
+	// with something else.
 	other := newAuthority(t)
 	use.Store(other.receiver(other.issue(t, s.receiverHost(), time.Hour)))
-	s.install(t, other)
 	in.Reset()
 	s.faults++
+	s.logship.said(t, "receiver refuses what is sent.*unknown authority")
+	s.install(t, other)
 	s.recover(t, 5*time.Second)
 	s.verdict(t)
 }
