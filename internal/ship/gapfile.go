@@ -96,7 +96,7 @@ func (g *Gaps) Run(ctx context.Context) error {
 	}
 }
 
-// Save writes the gaps that are not confirmed and that nobody would find again. It does
+// Save writes the gaps that are not committed and that nobody would find again. It does
 // nothing before Open.
 func (g *Gaps) Save() error {
 	g.saving.Lock()

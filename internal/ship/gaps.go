@@ -29,7 +29,7 @@ type Gap struct {
 	// TimeUsec is when it was, in µs since the Unix epoch; 0 means when it is found.
 	TimeUsec int64
 	// Keep says that nobody finds it again after a restart: then it is in GapsName until
-	// it is confirmed.
+	// it is committed.
 	Keep bool
 	// Socket and Drops are set if the entries are datagrams that the kernel has dropped
 	// on a socket: its number, and the kernel's count with them (see socket.Drops), which
@@ -39,7 +39,7 @@ type Gap struct {
 }
 
 // Gaps makes of every gap a count and a message. A message is sent again until
-// it is confirmed, as an entry is; so that a gap is told even if the connection
+// it is committed, as an entry is; so that a gap is told even if the connection
 // fails just then. After a restart the source finds the gap again, or it was kept.
 type Gaps struct {
 	metrics *Metrics
@@ -49,15 +49,16 @@ type Gaps struct {
 	saving     sync.Mutex    // held while the file is written; taken before mu
 
 	mu   sync.Mutex
-	list []Gap // guarded by mu: not confirmed, in the order in which they were found
-	sent int   // guarded by mu: so many of them are in messages
+	list []Gap  // guarded by mu: not committed, in the order in which they were found
+	sent int    // guarded by mu: so many of them are in messages
+	gone uint64 // guarded by mu: so many were before them
 	// before is what earlier processes have told of the drops of sockets, drops what is
 	// told of those that exist. Guarded by mu.
 	before, drops map[uint64]uint32
 }
 
 // maxGaps bounds the gaps that are found in one go: those above are merged with
-// the last one of the same reason. What is sent is bounded by the next cut.
+// the last one of the same reason. What is sent is bounded by the next commit.
 const maxGaps = 1000
 
 // NewGaps returns Gaps that count in m.
@@ -106,25 +107,30 @@ func (g *Gaps) due(dst []record.Record, now time.Time) []record.Record {
 	return dst
 }
 
-// sentCount returns how many gaps are in messages and not confirmed.
-func (g *Gaps) sentCount() int {
+// position returns the number, among all gaps, of the first that is in no message.
+func (g *Gaps) position() uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.sent
+	return g.gone + uint64(g.sent)
 }
 
-// confirm forgets the first n.
-func (g *Gaps) confirm(n int) {
+// commit forgets what is before a position: it will not be sent again.
+func (g *Gaps) commit(position uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	n := int(position - g.gone)
+	if n == 0 {
+		return
+	}
 	if slices.ContainsFunc(g.list[:n], func(m Gap) bool { return m.Keep }) {
 		g.touch()
 	}
 	g.list = append([]Gap(nil), g.list[n:]...)
 	g.sent -= n
+	g.gone = position
 }
 
-// rewind makes everything due again that is not confirmed.
+// rewind makes everything due again that is not committed.
 func (g *Gaps) rewind() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

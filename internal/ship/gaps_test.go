@@ -110,7 +110,7 @@ func TestGapsAreToldUntilConfirmed(t *testing.T) {
 	b.in.NeverEOF(false)
 	b.in.Reset()
 	until(t, "the gap is told again", func() bool { return len(told.messages()) == 2 })
-	until(t, "it is confirmed", func() bool { return line.Gaps.sentCount() == 0 })
+	until(t, "it is confirmed", func() bool { return line.Gaps.waiting() == 0 })
 	b.in.Reset()
 	b.options.Gaps.Add(Gap{Reason: "suppressed", Text: "messages were suppressed", Entries: 1, Unit: "shop.service"})
 	source.wake()
@@ -132,6 +132,41 @@ func TestGapsAreToldUntilConfirmed(t *testing.T) {
 	}
 	if counts := gather(t, line.Metrics); counts["gaps_total,missing_entries"] != 1 || counts["gap_entries_total,missing_entries"] != 1234 {
 		t.Errorf("counted %v", counts)
+	}
+}
+
+// waiting returns how many gaps are not committed.
+func (g *Gaps) waiting() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.list)
+}
+
+// TestGapsOfTheReplayWindowComeAgain: a receiver that loses what it has confirmed is
+// told of gaps again, as of entries.
+func TestGapsOfTheReplayWindowComeAgain(t *testing.T) {
+	source := newMemory(5)
+	b := newBench(t, source)
+	b.state(t.TempDir())
+	told := &gapLog{sink: b.got.Add}
+	b.in = gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0", Sink: told.add})
+	b.options.Gaps = NewGaps(b.options.Metrics)
+	b.options.ReplayWindow = time.Hour
+	b.change = func(l *Line) { l.cutAge = time.Millisecond }
+	line := b.start()
+	b.options.Gaps.Add(Gap{Reason: "suppressed", Text: "messages were suppressed", Keep: true})
+	source.wake()
+	until(t, "the gap is told", func() bool { return len(told.messages()) == 1 })
+	until(t, "all is confirmed", func() bool { return line.Metrics.confirmedBytes.Load() == line.Metrics.sentBytes.Load() })
+	if line.Gaps.waiting() != 1 {
+		t.Error("it is forgotten within the window")
+	}
+	b.in.Reset()
+	until(t, "the gap is told again", func() bool { return len(told.messages()) == 2 })
+	b.stop()
+	b.mustEnd()
+	if got := told.messages(); got[0]["_event_id"] != got[1]["_event_id"] {
+		t.Errorf("ids %v, %v", got[0]["_event_id"], got[1]["_event_id"])
 	}
 }
 
@@ -166,7 +201,7 @@ func TestGapsOfOneFileAreOneMessage(t *testing.T) {
 	if again := g.due(nil, now); len(again) != 1 || string(again[0].ID) == "" {
 		t.Errorf("%d messages", len(again))
 	}
-	g.confirm(6)
+	g.commit(6)
 	if len(g.list) != 0 || g.sent != 0 {
 		t.Errorf("left: %+v", g.list)
 	}

@@ -121,7 +121,6 @@ type cut struct {
 	part   bool // the batch is not sent to its end: state is not set
 	counts []unitCount
 	bytes  int64
-	gaps   int // of Gaps
 }
 
 // outage is a time without a working output.
@@ -330,7 +329,7 @@ func (l *Line) cut(ctx context.Context, c cut, last bool) error {
 	}
 	c.id, c.bytes = l.cutID, l.bytes
 	if !c.part {
-		c.counts, c.gaps = l.Metrics.cut(), l.Gaps.sentCount()
+		c.counts = l.Metrics.cut()
 	}
 	l.pending, l.bytes, l.leave, l.taken = &c, 0, false, false
 	return nil

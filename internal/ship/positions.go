@@ -52,7 +52,7 @@ func (l *Line) restore() error {
 
 // position returns where the sources are.
 func (l *Line) position() (State, error) {
-	s := State{Seq: l.seq, read: l.read, Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
+	s := State{Seq: l.seq, read: l.read, gaps: l.Gaps.position(), Limits: l.limits(), Sources: make(map[string]json.RawMessage, len(l.Sources))}
 	for _, in := range l.intakes {
 		p, err := in.Position(in.join.Held(nil))
 		if err != nil {
@@ -110,7 +110,6 @@ func (l *Line) confirmed(id uint64) error {
 	if c.part {
 		return nil
 	}
-	l.Gaps.confirm(c.gaps)
 	return l.passed(c.state, now)
 }
 
@@ -184,6 +183,7 @@ func (l *Line) commit(state State) error {
 			return fmt.Errorf("commit %s: %w", s.Name(), err)
 		}
 	}
+	l.Gaps.commit(state.gaps)
 	l.committed = state
 	return nil
 }

@@ -28,7 +28,8 @@ type State struct {
 	// Limits is the state of the rate limits at that position.
 	Limits []rules.UnitState `json:"limits,omitempty"`
 
-	read uint64 // Line.read at this position; of this process only
+	// Of this process only: Line.read and Gaps.position at this position.
+	read, gaps uint64
 }
 
 const (
