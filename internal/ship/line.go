@@ -291,7 +291,7 @@ func (l *Line) cutIfDue(ctx context.Context, last bool) error {
 		return nil
 	}
 	if len(l.unsent) > 0 {
-		if l.bytes == 0 {
+		if l.bytes == 0 && !l.leave {
 			return nil // on hold
 		}
 		return l.cut(ctx, cut{part: true}, false)

@@ -53,7 +53,7 @@ func (l *Line) head() []byte {
 
 // noticeDue reports whether the receiver has to show first that it takes messages.
 func (l *Line) noticeDue() bool {
-	if l.window != 1 || l.vouched || l.tries < triesAlone-1 {
+	if l.window != 1 || l.vouched || l.leave || l.tries < triesAlone-1 {
 		return false
 	}
 	_, end := head(l.unsent, 1)

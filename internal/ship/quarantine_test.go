@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -197,6 +198,91 @@ func TestRejectedMessageIsADeadLetter(t *testing.T) {
 		t.Errorf("%d messages", len(got))
 	}
 	wantLetters(t, letters, 300)
+}
+
+// moving is an output that moves to another receiver at the second Cut: it is told of
+// that while a notice is on its way, and has to be given the time to connect.
+type moving struct {
+	*prompt
+	cuts int
+}
+
+func (m *moving) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
+	if m.cuts++; m.cuts == 1 {
+		m.events <- output.Event{Kind: output.NextReady}
+		return false, nil
+	}
+	return m.prompt.Cut(ctx, id, last)
+}
+
+// suspecting returns a line of ten messages that sends a notice first, as it suspects
+// the first of them, and its dead letters.
+func suspecting(t *testing.T, out output.Output) (*Line, *deadletter.File) {
+	source := newMemory(10)
+	source.ends = true
+	l, _ := promptLine(source, out)
+	l.DeadLetters = &deadletter.File{Path: filepath.Join(t.TempDir(), "dlq.jsonl"), MaxBytes: 1 << 20}
+	l.window, l.suspect, l.tries = 1, "id-0", triesAlone-1
+	return l, l.DeadLetters
+}
+
+// A notice that one receiver has confirmed says nothing about the next one.
+func TestNoticeIsOfOneReceiver(t *testing.T) {
+	sends, taken := 0, 0
+	var out *moving
+	out = &moving{prompt: newPrompt(func(frames []byte) error {
+		switch sends++; sends {
+		case 1: // the notice
+			out.events <- output.Event{Kind: output.Leave}
+		case 2:
+			return errBroken // by the next receiver
+		default:
+			taken += bytes.Count(frames, []byte{0})
+		}
+		return nil
+	})}
+	out.events = make(chan output.Event, 8)
+	line, letters := suspecting(t, out)
+	line.backoff = backoff{base: time.Millisecond, cap: time.Millisecond}
+	if err := line.Run(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantLetters(t, letters)
+	if taken < 10 {
+		t.Errorf("%d messages are taken", taken)
+	}
+}
+
+// An output that holds until it has moved gets the cut that lets it, also when a part
+// of the batch is not sent.
+func TestMoveOnHoldWhileSuspecting(t *testing.T) {
+	taken := 0
+	out := &holding{prompt: newPrompt(func(frames []byte) error { taken += bytes.Count(frames, []byte{0}); return nil })}
+	out.events = make(chan output.Event, 8)
+	line, _ := suspecting(t, out)
+	if err := line.Run(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if taken < 10 {
+		t.Errorf("%d messages are taken", taken)
+	}
+}
+
+// holding is an output that holds from the first Cut to the second.
+type holding struct {
+	*prompt
+	cuts int
+}
+
+func (h *holding) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
+	switch h.cuts++; h.cuts {
+	case 1:
+		h.events <- output.Event{Kind: output.Hold}
+		h.events <- output.Event{Kind: output.Leave}
+	case 2:
+		h.events <- output.Event{Kind: output.Resume}
+	}
+	return h.prompt.Cut(ctx, id, last)
 }
 
 func TestIdentity(t *testing.T) {

@@ -252,6 +252,7 @@ func (l *Line) handle(e output.Event) error {
 		l.cutDue = false // it will work now
 	case output.Leave:
 		l.leave = true
+		l.noticed, l.vouched = false, false // the next receiver may be another one
 	case output.Hold:
 		l.onHold = true
 	case output.Resume:
