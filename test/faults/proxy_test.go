@@ -35,7 +35,7 @@ stream {
 	s.url = "gelf+tcp://" + address
 }
 
-// TestRow17Proxy: a proxy that passes the half-close on is no different from none. One
+// TestRow17Proxy: a proxy that passes the half-close on confirms when the receiver does. One
 // that answers it itself, which is nginx's default, is found out when the receiver
 // behind it is down; from then on what it took is kept long enough to outlive that.
 func TestRow17Proxy(t *testing.T) {
@@ -47,7 +47,7 @@ func TestRow17Proxy(t *testing.T) {
 		s.beginNginx(t, "proxy_half_close on;")
 		s.begin(t, 2000)
 		for range rounds(2) {
-			s.pauseThenKill(t)
+			s.pauseBehindProxy(t)
 		}
 		s.verdict(t)
 	})
@@ -77,6 +77,26 @@ func TestRow17Proxy(t *testing.T) {
 		}
 		s.verdict(t)
 	})
+}
+
+// pauseBehindProxy stops the receiver until there was a cut, which must not be confirmed
+// before it goes on. It does not die: nginx makes an orderly end of the reset that comes
+// then, which looks like a confirmation.
+func (s *setup) pauseBehindProxy(t *testing.T) {
+	t.Helper()
+	s.receiver.signal(syscall.SIGSTOP)
+	cuts := s.metric(t, "logship_output_cuts_total")
+	until(t, patience, func() (bool, string) {
+		return s.metric(t, "logship_output_cuts_total") > cuts, "logship does not ask for a confirmation"
+	})
+	const confirmed = "logship_output_confirmed_bytes_total"
+	before := s.metric(t, confirmed)
+	s.load.more(t, s.rate)
+	if now := s.metric(t, confirmed); now != before {
+		t.Errorf("%v bytes are confirmed that the receiver has not read", now-before)
+	}
+	s.receiver.signal(syscall.SIGCONT)
+	s.recover(t, 5*time.Second)
 }
 
 // pauseThenKill stops the receiver while messages go to it, until there was a cut,
