@@ -580,6 +580,50 @@ func TestASinkThatFailsEndsRun(t *testing.T) {
 	}
 }
 
+// slow is a Sink that takes a moment to return when it is told to end.
+type slow struct {
+	begun, ended chan struct{} // Append was called; Run has returned
+	outlived     chan bool     // whether Run did so before Append
+}
+
+func (s *slow) Append(ctx context.Context, _ []spool.Message) error {
+	close(s.begun)
+	<-ctx.Done()
+	select {
+	case <-s.ended:
+		s.outlived <- true
+	case <-time.After(50 * time.Millisecond):
+		s.outlived <- false
+	}
+	return ctx.Err()
+}
+
+// TestRunWaitsForRequests, also for those that it has cut off.
+func TestRunWaitsForRequests(t *testing.T) {
+	s := &slow{begun: make(chan struct{}), ended: make(chan struct{}), outlived: make(chan bool, 1)}
+	l, err := Listen(Options{Listen: "http://127.0.0.1:0", Sink: s, StopTimeout: time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		l.Run(ctx)
+		close(s.ended)
+	}()
+	c, err := net.Dial("tcp", l.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "POST /gelf HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
+	<-s.begun
+	cancel()
+	if <-s.outlived {
+		t.Error("Run has returned while a request is being stored")
+	}
+	<-s.ended
+}
+
 // TestConnections: those above the limit are closed, the others served.
 func TestConnections(t *testing.T) {
 	r := run(t, "tcp", Options{MaxConnections: 2})

@@ -22,8 +22,16 @@ import (
 
 // runHTTP serves requests until ctx is done, and then those that have begun.
 func (l *Listener) runHTTP(ctx, storing context.Context, ln net.Listener) {
+	var posts sync.RWMutex // each has it to read; it is locked for good at the end
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /gelf", l.post)
+	mux.HandleFunc("POST /gelf", func(w http.ResponseWriter, r *http.Request) {
+		if !posts.TryRLock() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		defer posts.RUnlock()
+		l.post(w, r)
+	})
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: l.o.SlowTimeout, ReadTimeout: l.o.SlowTimeout, IdleTimeout: l.o.IdleTimeout, MaxHeaderBytes: 16 << 10,
 		ErrorLog:    slog.NewLogLogger(l.o.Log.Handler(), slog.LevelDebug),
@@ -44,6 +52,7 @@ func (l *Listener) runHTTP(ctx, storing context.Context, ln net.Listener) {
 	} else if !errors.Is(err, net.ErrClosed) {
 		l.fail(err)
 	}
+	posts.Lock() // what was cut off at the end of StopTimeout may not have returned yet
 }
 
 // limited is a net.Listener that closes connections above the limit.
