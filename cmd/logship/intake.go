@@ -262,10 +262,11 @@ func (s *spoolSource) Lag(now time.Time) (uint64, time.Duration) {
 			s.gaps.Add(gap)
 		}
 	}
+	entries, age := s.Source.Lag(now) // finds what is missing in front of them
 	stats := s.spool.Stats()
 	tell(&s.lost, stats.Lost, ship.Gap{Reason: "spool_damaged", Text: "messages in the spool are damaged"})
-	tell(&s.discarded, stats.Discarded, ship.Gap{Reason: "spool_full", Text: "the oldest messages were discarded because the spool was full"})
-	return s.Source.Lag(now)
+	tell(&s.discarded, stats.Discarded, ship.Gap{Reason: "spool_full", Text: "the oldest messages were discarded because the spool was full", Keep: true})
+	return entries, age
 }
 
 // spoolMetrics is a prometheus.Collector.

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"sidecar/internal/ship"
 	"sidecar/internal/spool"
 )
 
@@ -25,6 +27,39 @@ func writeSpool(t *testing.T, dir string) {
 	}
 	if err := errors.Join(s.Append(t.Context(), msgs), s.Close()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDiscardsOfAFullSpoolOutliveTheProcess: the next one does not find them.
+func TestDiscardsOfAFullSpoolOutliveTheProcess(t *testing.T) {
+	s, err := spool.Open(filepath.Join(t.TempDir(), "spool"), spool.Options{MaxBytes: 8 << 20, OnFull: spool.DiscardOldest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	state, err := ship.OpenStateDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	gaps := ship.NewGaps(ship.NewMetrics(1))
+	if err := gaps.Open(state); err != nil {
+		t.Fatal(err)
+	}
+	source := &spoolSource{Source: s.NewSource("spool", nil), spool: s, gaps: gaps}
+	defer source.Close()
+	for range 12 {
+		if err := s.Append(t.Context(), []spool.Message{{Text: make([]byte, spool.MaxMessageBytes), Priority: -1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source.Lag(time.Now())
+	if err := gaps.Save(); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(state.Path(ship.GapsName))
+	if err != nil || !strings.Contains(string(kept), "spool_full") {
+		t.Errorf("%s, %v; %+v", kept, err, s.Stats())
 	}
 }
 
