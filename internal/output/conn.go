@@ -173,6 +173,35 @@ func (c *conn) readToEnd(timeout time.Duration) error {
 	}
 }
 
+// awaitAck waits, without a half-close, until the peer's kernel has acknowledged all
+// that was written, as long as it acknowledges something within the time-out.
+func (c *conn) awaitAck(ack Ack, timeout time.Duration) error {
+	unacked, waited, look := math.MaxInt, time.Duration(0), time.Millisecond
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.over:
+			return net.ErrClosed
+		case <-timer.C:
+		}
+		s, err := c.socket()
+		switch {
+		case err != nil || s.state != stateEstablished:
+			return net.ErrClosed
+		case ack == AckNone || s.unacked == 0:
+			return nil
+		case s.unacked != unacked:
+			unacked, waited = s.unacked, 0
+		case waited >= timeout:
+			return fmt.Errorf("nothing acknowledged for %v", timeout)
+		}
+		waited += look
+		timer.Reset(look)
+		look = min(2*look, timeout/closeLooks)
+	}
+}
+
 // ended judges how reading ended: nil means that the cut, which it returns, is
 // confirmed.
 //

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -205,6 +206,12 @@ func (t *TCP) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
 		t.current = nil
 		return true, t.halfClose(c, id)
 	}
+	if ack := t.proof.ack(); ack != AckHalfClose {
+		// The connection stays: a receiver that is not waited for could read the next
+		// one before the end of this one.
+		t.wg.Go(func() { t.acknowledge(c, id, ack) })
+		return true, nil
+	}
 	t.takeNext()
 	if t.next == nil || !t.next.makeCurrent() {
 		t.next = nil
@@ -225,6 +232,17 @@ func (t *TCP) halfClose(c *conn, id uint64) error {
 		t.wg.Go(c.endClose)
 	}
 	return nil
+}
+
+// acknowledge reports what was sent on c as confirmed when the peer's kernel has it.
+func (t *TCP) acknowledge(c *conn, id uint64, ack Ack) {
+	err := c.awaitAck(ack, t.o.CloseTimeout)
+	switch {
+	case err == nil:
+		t.events <- Event{Kind: Confirmed, Cut: id, Ack: ack}
+	case !errors.Is(err, net.ErrClosed): // its reader tells of that
+		c.fail(err)
+	}
 }
 
 func (t *TCP) openNext(ctx context.Context) {

@@ -35,7 +35,8 @@ stream {
 	s.url = "gelf+tcp://" + address
 }
 
-// TestRow17Proxy: a proxy that passes the half-close on confirms when the receiver does. One
+// TestRow17Proxy: a proxy that passes the half-close on confirms when the receiver does; if
+// it makes an orderly end of the receiver's death, a replay window loses nothing. One
 // that answers it itself, which is nginx's default, is found out when the receiver
 // behind it is down; from then on what it took is kept long enough to outlive that.
 func TestRow17Proxy(t *testing.T) {
@@ -48,6 +49,18 @@ func TestRow17Proxy(t *testing.T) {
 		s.begin(t, 2000)
 		for range rounds(2) {
 			s.pauseBehindProxy(t)
+		}
+		s.verdict(t)
+	})
+	t.Run("passes it on, the receiver dies", func(t *testing.T) {
+		t.Parallel()
+		s := newSetup(t, 17)
+		s.kept = 30 * time.Second
+		s.set = append(s.set, "output.confirm=half_close", "output.replay_window=30s")
+		s.beginNginx(t, "proxy_half_close on;")
+		s.begin(t, 2000)
+		for range rounds(2) {
+			s.pauseThenKill(t)
 		}
 		s.verdict(t)
 	})
