@@ -4,7 +4,8 @@
 // come out of the spool again, see Decode.
 //
 // A TCP sender that closes its half and reads until the end knows then that everything
-// is stored; an HTTP sender knows it from the answer 202.
+// is stored: a connection that ends in any other way is reset. An HTTP sender knows it
+// from the answer 202.
 //
 // Sources: GELF 1.1 (https://go2docs.graylog.org/current/getting_in_log_data/gelf.html),
 // and for what it does not say, what Graylog's inputs were measured to do.

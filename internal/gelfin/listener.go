@@ -31,6 +31,7 @@ type Listener struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{} // guarded by mu
 	closing bool                  // guarded by mu
+	until   time.Time             // guarded by mu: when to end reading, since closing: there may be a sender that never rests
 	failure error                 // guarded by mu: the first error of the Sink
 	cancel  context.CancelFunc    // guarded by mu: ends Run; nil before
 }
@@ -146,16 +147,16 @@ func withGrace(ctx context.Context, grace time.Duration) (context.Context, conte
 	return work, func() { stop(); cancel() }
 }
 
-// shut ends the taking of connections, and of what has not been sent yet on those that are
-// open: the kernel hands out what it holds, and then the end of the stream. Requests that
-// have begun go on.
+// shut ends the taking of connections. What the kernel holds on those that are open, and for
+// a socket of datagrams, is still read; requests that have begun go on.
 func (l *Listener) shut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
+	l.until = time.Now().Add(l.o.StopTimeout / 2)
 	for _, s := range l.sockets {
 		if s.Datagram != nil {
-			s.Datagram.SetReadDeadline(time.Unix(1, 0)) // wakes receive, which reads what the kernel holds
+			s.Datagram.SetReadDeadline(time.Unix(1, 0))
 		} else {
 			s.Listener.Close()
 		}
@@ -168,11 +169,17 @@ func (l *Listener) shut() {
 	}
 }
 
-// end reads a connection of TCP to where its sender is, for a part of StopTimeout: there may
-// be one that never rests.
+// end has a connection of TCP read to where its sender is, and no further; l.mu is held.
 func (l *Listener) end(c net.Conn) {
 	c.(*net.TCPConn).CloseRead()
-	c.SetReadDeadline(time.Now().Add(l.o.StopTimeout / 2))
+	c.SetReadDeadline(l.until)
+}
+
+// ending reports whether shut was called.
+func (l *Listener) ending() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing
 }
 
 // fail notes an error of the Sink and ends Run. That somebody does not wait any longer is

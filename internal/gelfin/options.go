@@ -57,7 +57,7 @@ type Options struct {
 	// a spool takes. A longer one is discarded, and the connection goes on.
 	MaxMessageBytes int
 	// MaxConnections bounds the TCP and HTTP connections that are open at a time, 256.
-	// What is above is closed at once.
+	// What is above is reset at once.
 	MaxConnections int
 	// IdleTimeout is how long a connection may be silent, 10 min; SlowTimeout how long
 	// an HTTP request may take to arrive, or a document by TCP that is longer than

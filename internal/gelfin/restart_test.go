@@ -3,7 +3,6 @@ package gelfin
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,13 +81,6 @@ func TestARestartRefusesNobody(t *testing.T) {
 	}
 }
 
-// ending returns a context that has ended.
-func ending() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}
-
 // TestTheEndTakesWhatTheKernelHolds: all datagrams, and what an open connection has.
 func TestTheEndTakesWhatTheKernelHolds(t *testing.T) {
 	t.Run("udp", func(t *testing.T) {
@@ -109,7 +102,9 @@ func TestTheEndTakesWhatTheKernelHolds(t *testing.T) {
 		c.Write(chunk(1, 0, 2, `{"n":`))
 		c.Write(chunk(2, 0, 2, `lost`))
 		c.Write(chunk(1, 1, 2, `20}`))
-		if err := l.Run(ending()); err != nil {
+		l.shut()
+		l.runUDP(t.Context(), l.sockets[0], l.backlogs[0])
+		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.texts(t, 0); len(got) != count+1 || got[count] != `{"n":20}` {
@@ -134,6 +129,9 @@ func TestTheEndTakesWhatTheKernelHolds(t *testing.T) {
 		close(s.hold)
 		if err := <-ended; err != nil {
 			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("a sender that has not ended sees %v", err)
 		}
 		if got := s.texts(t, 0); len(got) != count || got[count-1] != fmt.Sprintf(`{"n":%d}`, count-1) {
 			t.Errorf("%d of %d documents", len(got), count)

@@ -44,21 +44,26 @@ func (l *Listener) runTCP(storing context.Context, ln net.Listener) {
 			}
 			continue
 		}
+		// The end that a sender sees says that everything is stored. So whatever else ends
+		// the connection, the death of this process too, resets it.
+		c.(*net.TCPConn).SetLinger(0)
 		if !l.enter(c) {
 			c.Close()
 			continue
 		}
 		wg.Go(func() {
 			defer l.leave(c)
-			defer c.Close() // after everything is stored: the end that the sender sees confirms it
-			l.serve(storing, c)
+			defer c.Close()
+			if l.serve(storing, c) {
+				c.(*net.TCPConn).SetLinger(-1)
+			}
 		})
 	}
 }
 
 // serve reads frames, which end in NUL, until the stream ends, and stores those of each
-// read together.
-func (l *Listener) serve(storing context.Context, c net.Conn) {
+// read together. It reports whether the sender has ended it and everything is stored.
+func (l *Listener) serve(storing context.Context, c net.Conn) bool {
 	s := stream{l: l, conn: c, peer: address(c.RemoteAddr()),
 		frames: framer{max: l.o.MaxMessageBytes, discard: l.discard, in: l.o.Budget.Buffer(l.o.MaxMessageBytes, maxBatch*messageBytes)}}
 	defer s.frames.in.Close()
@@ -67,7 +72,7 @@ func (l *Listener) serve(storing context.Context, c net.Conn) {
 		space, err := s.frames.in.Space(storing)
 		if err != nil {
 			l.fail(err)
-			return
+			return false
 		}
 		switch now := s.frames.in.Large(); {
 		case now && !large:
@@ -81,8 +86,11 @@ func (l *Listener) serve(storing context.Context, c net.Conn) {
 		if lingers && n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 			continue
 		}
-		if !s.deliver(storing, err) || err != nil {
-			return
+		if !s.deliver(storing, err) {
+			return false
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF) && !l.ending() // else the end may be our own
 		}
 	}
 }

@@ -84,12 +84,8 @@ func (l *Listener) tell(b *budget.Backlog, drops *socket.Drops) {
 	}
 }
 
-// How long to wait at the end for another datagram: the kernel has them at once, a sender
-// needs a moment for the rest of its chunks.
-const (
-	restPause  = time.Millisecond
-	chunkPause = 100 * time.Millisecond
-)
+// chunkPause is how long a sender may need at the end for the rest of its chunks.
+const chunkPause = 100 * time.Millisecond
 
 // receive reads datagrams into the backlog until shut ends it, and then what has come by
 // then. It never waits for the Sink.
@@ -99,11 +95,12 @@ func (l *Listener) receive(s *socket.Socket, b *budget.Backlog, drops *socket.Dr
 	var peek peeker
 	conn, buf, control := s.Datagram.(*net.UDPConn), make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 	var until time.Time // when to end at the latest
-	for {
+	for until.IsZero() || readable(conn, r.pause()) {
 		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(buf, control)
 		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
 		case late && until.IsZero():
 			until = time.Now().Add(l.o.StopTimeout / 2) // there may be a sender that never rests
+			conn.SetReadDeadline(until)
 		case late:
 			return
 		case err != nil:
@@ -118,22 +115,33 @@ func (l *Listener) receive(s *socket.Socket, b *budget.Backlog, drops *socket.Dr
 				b.Put(l.message(payload, "udp", []byte(peer)), peer, peek.severity(payload))
 			}
 		}
-		if !until.IsZero() {
-			conn.SetReadDeadline(r.next(until))
-		}
 	}
 }
 
-// next returns until when to wait for another datagram, at the end.
-func (r *reassembler) next(until time.Time) time.Time {
-	pause := restPause
+// readable waits until the kernel has a datagram; false if none came in time. A deadline
+// would not do: a process that gets no time to read within it leaves what is there.
+func readable(c *net.UDPConn, wait time.Duration) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	control := raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for n, err = unix.Poll(fds, int(wait.Milliseconds())); errors.Is(err, unix.EINTR); {
+			n, err = unix.Poll(fds, int(wait.Milliseconds()))
+		}
+	})
+	return control == nil && err == nil && n > 0
+}
+
+// pause returns how long to wait at the end for another datagram: the kernel has them at
+// once, but for the rest of chunks.
+func (r *reassembler) pause() time.Duration {
 	if len(r.pending) > 0 {
-		pause = chunkPause
+		return chunkPause
 	}
-	if next := time.Now().Add(pause); next.Before(until) {
-		return next
-	}
-	return until
+	return 0
 }
 
 // storeBytes is about what is taken of the backlog at once, and inflateBytes bounds what
