@@ -19,6 +19,7 @@ import (
 	"sidecar/internal/budget"
 	"sidecar/internal/filetail"
 	"sidecar/internal/gelfin"
+	"sidecar/internal/grace"
 	"sidecar/internal/ship"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
@@ -200,12 +201,8 @@ const (
 // done. With job set nothing else fills the spool.
 func (r *runner) takeStdin(ctx context.Context, in *inputs, gaps *ship.Gaps, job bool) error {
 	// What was read is stored after the end of ctx too, for some time: nobody else has it.
-	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	storing, stop := grace.Context(ctx, time.Duration(r.Stop.Timeout))
 	defer stop()
-	defer context.AfterFunc(ctx, func() {
-		late := time.AfterFunc(time.Duration(r.Stop.Timeout), stop)
-		context.AfterFunc(storing, func() { late.Stop() })
-	})()
 	var batch []spool.Message
 	var text []byte
 	var failure error

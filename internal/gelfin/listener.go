@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sidecar/internal/budget"
+	"sidecar/internal/grace"
 	"sidecar/internal/socket"
 	"sidecar/internal/spool"
 )
@@ -100,7 +101,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	l.mu.Lock()
 	l.cancel = cancel
 	l.mu.Unlock()
-	storing, stop := withGrace(ctx, l.o.StopTimeout)
+	storing, stop := grace.Context(ctx, l.o.StopTimeout)
 	defer stop()
 	closed := make(chan struct{})
 	stopClosing := context.AfterFunc(ctx, func() { l.shut(); close(closed) })
@@ -130,21 +131,6 @@ func (l *Listener) Run(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return errors.Join(l.failure, err)
-}
-
-// withGrace returns a context that is done a time after ctx is.
-func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-work.Done():
-		}
-	})
-	return work, func() { stop(); cancel() }
 }
 
 // shut ends the taking of connections. What the kernel holds on those that are open, and for

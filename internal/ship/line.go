@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sidecar/internal/deadletter"
+	"sidecar/internal/grace"
 	"sidecar/internal/join"
 	"sidecar/internal/output"
 	"sidecar/internal/record"
@@ -174,7 +175,7 @@ func (l *Line) Run(ctx context.Context) error {
 		group.start(func(ctx context.Context) error { return l.forward(ctx, in.Ready()) })
 	}
 	taking, end := context.WithCancel(ctx)
-	work, stop := withGrace(ctx, l.StopTimeout)
+	work, stop := grace.Context(ctx, l.StopTimeout)
 	err := l.sessions(l.takeIn(taking, work, group), work, group)
 	stop()
 	end()

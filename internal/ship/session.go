@@ -8,29 +8,6 @@ import (
 	"sidecar/internal/output"
 )
 
-// withGrace returns a context that ends d after ctx does. stop releases it and
-// returns after what it started has ended.
-func withGrace(ctx context.Context, d time.Duration) (work context.Context, stop func()) {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan struct{})
-	unused := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel()
-		case <-work.Done():
-		}
-	})
-	return work, func() {
-		cancel()
-		if !unused() {
-			<-ended
-		}
-	}
-}
-
 // sessions connects and ships, again after every failure, until the end: of the
 // sources, or of work after ctx. What can be read again is not worth a new
 // connection after ctx.

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"sidecar/internal/budget"
+	"sidecar/internal/grace"
 	"sidecar/internal/socket"
 )
 
@@ -70,11 +70,9 @@ func (l *Listener) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// What was received is stored after the end too, but not for ever.
-	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	storing, stop := grace.Context(ctx, l.o.StopTimeout)
 	defer stop()
-	var work, watch sync.WaitGroup
-	watch.Go(func() { stopAfter(ctx, storing, l.o.StopTimeout, stop) })
-
+	var work sync.WaitGroup
 	failures := make([]error, len(l.sockets))
 	for i, s := range l.sockets {
 		l.keep(s)
@@ -90,25 +88,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		})
 	}
 	work.Wait()
-	stop()
-	watch.Wait()
 	return errors.Join(append(failures, l.Close())...)
-}
-
-// stopAfter calls stop some time after ctx has ended, unless storing ends before.
-func stopAfter(ctx, storing context.Context, timeout time.Duration, stop func()) {
-	select {
-	case <-ctx.Done():
-	case <-storing.Done():
-		return
-	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		stop()
-	case <-storing.Done():
-	}
 }
 
 // keep gives a socket that this process has made to systemd's FD store.
