@@ -1,3 +1,7 @@
+// Package output sends GELF frames to a receiver, or to one of several, and finds out
+// what it has taken. It covers GELF over TCP, TLS, HTTP and UDP. It does not decide when
+// to retry, and keeps nothing to retry with: the line in front of it can read everything
+// again.
 package output
 
 import "context"

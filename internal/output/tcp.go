@@ -1,6 +1,3 @@
-// Package output sends GELF frames to a receiver and finds out what it has
-// taken. It covers GELF over TCP and TLS; it does not decide when to retry and
-// keeps nothing to retry with: the line behind it can read everything again.
 package output
 
 import (
