@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	gogelf "github.com/Graylog2/go-gelf/gelf"
@@ -623,6 +624,31 @@ func TestRunWaitsForRequests(t *testing.T) {
 		t.Error("Run has returned while a request is being stored")
 	}
 	<-s.ended
+}
+
+// exhausted is a net.Listener that has no descriptors left for some time.
+type exhausted struct {
+	net.Listener
+	left int
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.left--; e.left < 0 {
+		return nil, net.ErrClosed
+	}
+	return nil, syscall.EMFILE
+}
+
+// TestAFailureToAcceptIsLoggedOnce, however long it lasts.
+func TestAFailureToAcceptIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		l := &Listener{o: Options{Log: slog.New(slog.NewTextHandler(&logged, nil))}.withDefaults()}
+		l.runTCP(t.Context(), &exhausted{left: 100})
+		if n := strings.Count(logged.String(), "too many open files"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+	})
 }
 
 // TestConnections: those above the limit are reset, the others served.

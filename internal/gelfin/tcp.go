@@ -29,13 +29,17 @@ const (
 func (l *Listener) runTCP(storing context.Context, ln net.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	failing := false
 	for {
 		c, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			l.o.Log.Warn("accept gelf connection", "err", err)
+			if !failing {
+				l.o.Log.Warn("cannot accept connections, tries again", "source", l.o.Listen, "err", err)
+			}
+			failing = true
 			timer := time.NewTimer(acceptPause)
 			select {
 			case <-timer.C:
@@ -44,6 +48,7 @@ func (l *Listener) runTCP(storing context.Context, ln net.Listener) {
 			}
 			continue
 		}
+		failing = false
 		// The end that a sender sees says that everything is stored. So whatever else ends
 		// the connection, the death of this process too, resets it.
 		c.(*net.TCPConn).SetLinger(0)
