@@ -15,8 +15,8 @@ import (
 	"sync"
 )
 
-// DefaultBytes is the budget of an input that is given none.
-const DefaultBytes = 16 << 20
+// defaultBytes is the budget of an input that is given none.
+const defaultBytes = 16 << 20
 
 // Budget is a number of bytes that inputs share. Claims have at most half of it,
 // datagrams what claims leave. All methods may be called concurrently.
@@ -32,10 +32,10 @@ type Budget struct {
 	discarded map[Sender]uint64 // messages since New
 }
 
-// New returns a Budget of maxBytes; 0 means DefaultBytes.
+// New returns a Budget of maxBytes; 0 means defaultBytes.
 func New(maxBytes int) *Budget {
 	if maxBytes == 0 {
-		maxBytes = DefaultBytes
+		maxBytes = defaultBytes
 	}
 	return &Budget{maxBytes: maxBytes, seed: maphash.MakeSeed(), discarded: map[Sender]uint64{}}
 }

@@ -1,6 +1,7 @@
 package gelfin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -107,22 +108,13 @@ const (
 )
 
 func (o Options) withDefaults() Options {
-	for _, d := range []struct {
-		v       *int
-		byGuess int
-	}{{&o.MaxMessageBytes, spool.MaxMessageBytes}, {&o.MaxConnections, 256}, {&o.ReceiveBufferBytes, 8 << 20}} {
-		if *d.v == 0 {
-			*d.v = d.byGuess
-		}
-	}
-	for _, d := range []struct {
-		v       *time.Duration
-		byGuess time.Duration
-	}{{&o.IdleTimeout, 10 * time.Minute}, {&o.SlowTimeout, 30 * time.Second}, {&o.StopTimeout, 5 * time.Second}, {&o.DiscardEvery, time.Minute}} {
-		if *d.v == 0 {
-			*d.v = d.byGuess
-		}
-	}
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, spool.MaxMessageBytes)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 256)
+	o.ReceiveBufferBytes = cmp.Or(o.ReceiveBufferBytes, 8<<20)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
+	o.SlowTimeout = cmp.Or(o.SlowTimeout, 30*time.Second)
+	o.StopTimeout = cmp.Or(o.StopTimeout, 5*time.Second)
+	o.DiscardEvery = cmp.Or(o.DiscardEvery, time.Minute)
 	o.MaxMessageBytes = min(o.MaxMessageBytes, spool.MaxMessageBytes)
 	if o.OnDiscard == nil {
 		o.OnDiscard = func(Discard) {}

@@ -1,6 +1,7 @@
 package syslog
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -94,30 +95,23 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxMessageBytes < 0 || o.MaxMessageBytes > spool.MaxMessageBytes {
 		return o, fmt.Errorf("listen %s: message limit %d is not within 1 to %d bytes", o.Listen, o.MaxMessageBytes, spool.MaxMessageBytes)
 	}
-	orDefault(&o.MaxMessageBytes, 64<<10)
-	orDefault(&o.MaxConnections, 256)
-	orDefault(&o.MaxConnectionsPerAddress, 32)
-	orDefault(&o.HandshakeTimeout, 10*time.Second)
-	orDefault(&o.FirstByteTimeout, 30*time.Second)
-	orDefault(&o.IdleTimeout, 10*time.Minute)
-	orDefault(&o.SlowTimeout, 30*time.Second)
-	orDefault(&o.SlowBytes, 3000)
-	orDefault(&o.ReceiveBufferBytes, 8<<20)
-	orDefault(&o.DiscardEvery, time.Minute)
-	orDefault(&o.Gather, 2*time.Millisecond)
-	orDefault(&o.StopTimeout, 5*time.Second)
-	orDefault(&o.SocketMode, 0o666)
+	o.MaxMessageBytes = cmp.Or(o.MaxMessageBytes, 64<<10)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 256)
+	o.MaxConnectionsPerAddress = cmp.Or(o.MaxConnectionsPerAddress, 32)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
+	o.FirstByteTimeout = cmp.Or(o.FirstByteTimeout, 30*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
+	o.SlowTimeout = cmp.Or(o.SlowTimeout, 30*time.Second)
+	o.SlowBytes = cmp.Or(o.SlowBytes, 3000)
+	o.ReceiveBufferBytes = cmp.Or(o.ReceiveBufferBytes, 8<<20)
+	o.DiscardEvery = cmp.Or(o.DiscardEvery, time.Minute)
+	o.Gather = cmp.Or(o.Gather, 2*time.Millisecond)
+	o.StopTimeout = cmp.Or(o.StopTimeout, 5*time.Second)
+	o.SocketMode = cmp.Or(o.SocketMode, 0o666)
 	if o.Budget == nil {
 		o.Budget = budget.New(0)
 	}
 	return o, nil
-}
-
-func orDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // CheckListen returns what is wrong with an Options.Listen, without opening it.
