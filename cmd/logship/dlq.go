@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sidecar/internal/deadletter"
+	"sidecar/internal/output"
 )
 
 func newDLQ(flags *configFlags) *cobra.Command {
@@ -180,6 +181,16 @@ Exit codes: 0 all were confirmed, 1 some were not, 4 the receiver is unreachable
 	}
 }
 
+// confirmAnywhere is confirmAlone with the first target that can be reached.
+func confirmAnywhere(ctx context.Context, out *output.Group, frames []byte, timeout time.Duration) (err error) {
+	for range out.Targets { // of which Connect takes another after a failure
+		if err = confirmAlone(ctx, out, frames, timeout); err == nil || ctx.Err() != nil || exitCode(err) != exitUnreachable {
+			break
+		}
+	}
+	return err
+}
+
 // retry sends letters one by one.
 func (c *Config) retry(ctx context.Context, flags *configFlags, w io.Writer, file *deadletter.File, letters []deadletter.Letter) error {
 	_, effective, err := flags.load()
@@ -194,7 +205,7 @@ func (c *Config) retry(ctx context.Context, flags *configFlags, w io.Writer, fil
 	confirmed := 0
 	for i := range letters {
 		l := &letters[i]
-		if err := confirmAlone(ctx, out, append(bytes.Clone(l.Message), 0), time.Duration(c.Output.Timeout)); err != nil {
+		if err := confirmAnywhere(ctx, out, append(bytes.Clone(l.Message), 0), time.Duration(c.Output.Timeout)); err != nil {
 			errs = append(errs, fmt.Errorf("dead letter of %s is not confirmed: %w", stamp(l.Time), err))
 			if ctx.Err() != nil || exitCode(err) == exitUnreachable {
 				break // the others would fare no better
