@@ -65,6 +65,7 @@ type Group struct {
 type member struct {
 	Target
 	open     bool      // guarded by Group.mu: connected, or its last cut waits
+	broken   bool      // guarded by Group.mu: open, and that it failed is counted
 	failedAt time.Time // guarded by Group.mu: zero if it works as far as is known
 	failures uint64    // guarded by Group.mu
 	mute     bool      // of the group's keeper: that its state is not known was logged
@@ -131,8 +132,17 @@ func (g *Group) order(not *member) []*member {
 func (g *Group) failed(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	m.failed()
+}
+
+// failed counts a failure: of a connection once, though Send and an event may tell of
+// it. Group.mu must be held.
+func (m *member) failed() {
 	m.failedAt = time.Now()
-	m.failures++
+	if !m.broken {
+		m.failures++
+	}
+	m.broken = m.open
 }
 
 // ask returns the state of m. An error says that it must not be sent to.
@@ -226,7 +236,7 @@ func (g *Group) Abort() {
 	defer g.mu.Unlock()
 	g.current, g.next, g.held = nil, nil, false
 	for _, m := range g.members {
-		m.open = false
+		m.open, m.broken = false, false
 	}
 }
 

@@ -96,6 +96,30 @@ func confirm(t *testing.T, g *output.Group, id uint64) {
 	await(t, g, output.Confirmed)
 }
 
+// A connection that breaks is one failure, however many tell of it.
+func TestGroupCountsAFailureOnce(t *testing.T) {
+	n := startNode(t)
+	g := group(t, output.GroupOptions{}, false, n)
+	for failures := range uint64(2) {
+		connectGroup(t, g, n)
+		send(t, g, frames(0, 10))
+		if err := n.log.WaitFor(within(t), int(10*(failures+1))); err != nil {
+			t.Fatal(err)
+		}
+		n.Reset()
+		if e := event(t, g); e.Kind != output.Failed {
+			t.Fatalf("got event %+v", e)
+		}
+		if err := g.Send(within(t), []byte("{}\x00")); err == nil {
+			t.Fatal("sent over a connection that was reset")
+		}
+		if got := g.Status().Failures[0]; got != failures+1 {
+			t.Errorf("%d failures, want %d", got, failures+1)
+		}
+		g.Abort()
+	}
+}
+
 func TestGroupFailsOverAndComesBack(t *testing.T) {
 	first, second := startNode(t), startNode(t)
 	first.RefuseNew()

@@ -135,7 +135,7 @@ func (g *Group) forward(ctx context.Context, m *member) {
 			if over {
 				m.Output.Abort()
 				g.mu.Lock()
-				m.open = false
+				m.open, m.broken = false, false
 				g.mu.Unlock()
 			}
 			if pass {
@@ -159,8 +159,7 @@ func (g *Group) digest(m *member, e Event) (pass, over bool) {
 		m.failedAt, g.ack = time.Time{}, e.Ack
 		return true, left
 	case Failed:
-		m.failedAt = time.Now()
-		m.failures++
+		m.failed()
 		if m == g.next {
 			g.next = nil
 			return false, true
