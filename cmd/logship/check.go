@@ -200,11 +200,12 @@ func confirmAlone(ctx context.Context, out output.Output, frames []byte, timeout
 	}
 }
 
-// connectCode tells a receiver that cannot be reached from one that can but
-// does not get through TLS with us.
+// connectCode tells a receiver that cannot be reached, or takes nothing for now, from
+// one that can but does not get through TLS with us, or refuses us.
 func connectCode(err error) int {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	held := new(output.Held)
+	if errors.As(err, &op) && op.Op == "dial" || errors.As(err, &held) && !held.Operator {
 		return exitUnreachable
 	}
 	return exitTLS

@@ -12,6 +12,7 @@ import (
 
 	"sidecar/internal/gelf"
 	"sidecar/internal/journal"
+	"sidecar/internal/output"
 	"sidecar/internal/settings"
 )
 
@@ -44,6 +45,8 @@ func TestConnectCode(t *testing.T) {
 		{&tls.CertificateVerificationError{Err: errors.New("x")}, exitTLS},
 		{tls.AlertError(42), exitTLS},
 		{tls.RecordHeaderError{Msg: "x"}, exitTLS},
+		{fmt.Errorf("connect: %w", &output.Held{Err: errors.New("answer 503")}), exitUnreachable},
+		{&output.Held{Operator: true, Err: errors.New("answer 401")}, exitTLS},
 	} {
 		if got := connectCode(c.err); got != c.want {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)

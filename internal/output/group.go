@@ -156,7 +156,7 @@ func (g *Group) ask(ctx context.Context, m *member) (lbState, error) {
 	}
 	m.mute = err != nil
 	if state == lbDead {
-		return state, fmt.Errorf("%s says that it is about to stop (GET %s: 503)", m.Name, m.LBStatus)
+		return state, &Held{Err: fmt.Errorf("%s says that it is about to stop (GET %s: 503)", m.Name, m.LBStatus)}
 	}
 	return state, nil
 }

@@ -275,7 +275,7 @@ func TestGroupMovesAwayFromANodeThatStops(t *testing.T) {
 	wantTarget(t, g, second)
 	g.Abort()
 	for range 2 {
-		if err := g.Connect(within(t)); err == nil || !strings.Contains(err.Error(), "about to stop") {
+		if err := g.Connect(within(t)); !errors.As(err, new(*output.Held)) || !strings.Contains(err.Error(), "about to stop") {
 			t.Fatalf("got %v", err)
 		}
 	}
