@@ -108,6 +108,9 @@ func (s *session) confirm(cuts []uint64) {
 
 // report delivers e unless the session is over.
 func (s *session) report(e output.Event) {
+	if s.ctx.Err() != nil {
+		return // an event that has room would do as well below, and be taken for one of the next session
+	}
 	select {
 	case s.events <- e:
 	case <-s.ctx.Done():
