@@ -61,6 +61,9 @@ type Gaps struct {
 // the last one of the same reason. What is sent is bounded by the next commit.
 const maxGaps = 1000
 
+// gapID begins the _event_id of every message about a gap, and of no other.
+const gapID = "gap-"
+
 // NewGaps returns Gaps that count in m.
 func NewGaps(m *Metrics) *Gaps {
 	return &Gaps{metrics: m, changed: make(chan struct{}, 1), drops: map[uint64]uint32{}}
@@ -164,6 +167,6 @@ func (m *Gap) record() record.Record {
 	add("service_name", text(m.Unit), strings.TrimSpace(m.Unit) != "")
 	h := fnv.New64a()
 	fmt.Fprint(h, m.Reason, "\x00", m.Path, "\x00", m.Unit, "\x00", m.After, m.Before, m.TimeUsec)
-	r.ID = fmt.Appendf(nil, "gap-%016x", h.Sum64())
+	r.ID = fmt.Appendf(nil, gapID+"%016x", h.Sum64())
 	return r
 }

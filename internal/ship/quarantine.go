@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"sidecar/internal/deadletter"
@@ -80,6 +81,9 @@ func identity(frame []byte) string {
 	return string(bytes.TrimSuffix(frame, []byte{0}))
 }
 
+// isGap reports whether a frame tells of a gap.
+func isGap(frame []byte) bool { return strings.HasPrefix(identity(frame), gapID) }
+
 // leftOut reports whether a frame is a dead letter already.
 func (l *Line) leftOut(frame []byte) bool {
 	return len(l.condemned) > 0 && l.condemned[identity(frame)]
@@ -91,7 +95,9 @@ func (l *Line) died(err error) (quarantined bool) {
 	vouched, noticed := l.vouched, l.noticed
 	l.vouched, l.noticed = false, false
 	if rejected := new(output.Rejected); errors.As(err, &rejected) {
-		return l.quarantine(rejected.Frame, rejected.Err.Error())
+		// A receiver that does not take even what tells of a gap is not well. To tell of that
+		// gap too would go on for ever.
+		return !isGap(rejected.Frame) && l.quarantine(rejected.Frame, rejected.Err.Error())
 	}
 	if l.DeadLetters == nil || l.bytes == 0 && l.pending == nil || errors.As(err, new(*output.Held)) {
 		return false

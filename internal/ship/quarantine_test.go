@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sidecar/internal/deadletter"
@@ -198,6 +199,29 @@ func TestRejectedMessageIsADeadLetter(t *testing.T) {
 		t.Errorf("%d messages", len(got))
 	}
 	wantLetters(t, letters, 300)
+}
+
+// A receiver that rejects everything gets no dead letter for each dead letter.
+func TestReceiverThatRejectsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rejected := 0
+		line, _ := promptLine(newMemory(10), newPrompt(func(frames []byte) error {
+			rejected++
+			_, end := head(frames, 1)
+			return &output.Rejected{Frame: slices.Clone(frames[:end-1]), Err: errors.New("413")}
+		}))
+		letters := &deadletter.File{Path: filepath.Join(t.TempDir(), "dlq.jsonl"), MaxBytes: 1 << 20}
+		line.DeadLetters = letters
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := line.Run(ctx); err == nil {
+			t.Error("messages that nobody took are confirmed")
+		}
+		wantLetters(t, letters, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+		if rejected > 1000 {
+			t.Errorf("%d attempts in an hour", rejected)
+		}
+	})
 }
 
 // moving is an output that moves to another receiver at the second Cut: it is told of
