@@ -90,8 +90,11 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 		report("state directory", err, found)
 	}
 	if c.spooled() && c.Spool.Dir != "" {
-		found, err := checkState(c.Spool.Dir)
-		report("spool", err, found)
+		found, err := checkDirectory(c.Spool.Dir)
+		report("spool", explainSpool(err), found)
+	}
+	if c.DLQ.File != "" {
+		report("dead letters", c.checkDLQ(effective), c.DLQ.File)
 	}
 	if connect && outErr == nil {
 		targets, _ := o.targets() // output has found them all right
@@ -130,13 +133,34 @@ func checkJournal(c *Config) (string, error) {
 	return fmt.Sprintf("files: %d, entries: %d", len(r.Position().Files), r.Pending()), nil
 }
 
-// checkState says whether run could keep its state in dir. It does not create or
-// lock anything: as another user it would leave a directory that logship cannot use.
+// checkState says whether run could keep its state in dir.
 func checkState(dir string) (string, error) {
-	state := filepath.Join(dir, "state.json")
-	if err := unix.Access(state, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-		return "", explainState(&fs.PathError{Op: "open", Path: state, Err: err})
+	err := checkFile(filepath.Join(dir, "state.json"))
+	var found string
+	if err == nil {
+		found, err = checkDirectory(dir)
 	}
+	if err != nil {
+		return "", explainState(err)
+	}
+	return found, nil
+}
+
+// checkFile returns why run could not read and write a file, if it is there.
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return &fs.PathError{Op: "open", Path: path, Err: unix.EISDIR}
+	}
+	if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return nil
+}
+
+// checkDirectory says whether run could make dir, and files in it. It does not create or
+// lock anything: as another user it would leave a directory that logship cannot use.
+func checkDirectory(dir string) (string, error) {
 	// Of a directory that run would create, the nearest one above it counts.
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
@@ -152,7 +176,7 @@ func checkState(dir string) (string, error) {
 			}
 		}
 		if err != nil {
-			return "", explainState(err)
+			return "", err
 		}
 		if at != filepath.Clean(dir) {
 			return dir + ", will be created", nil

@@ -20,6 +20,7 @@ import (
 	"sidecar/internal/gelf"
 	"sidecar/internal/guard"
 	"sidecar/internal/output"
+	"sidecar/internal/redact"
 	"sidecar/internal/rules"
 	"sidecar/internal/settings"
 )
@@ -262,8 +263,9 @@ func (c *Config) check(e *settings.Effective) error {
 	}
 	errs = append(errs, c.checkSyslog(e)...)
 	errs = append(errs, c.checkGELF(e)...)
-	errs = append(errs, c.checkRules(e)...)
-	errs = append(errs, c.checkRedact(e)...)
+	_, wrongRules := c.rules()
+	_, wrongRedact := c.redactor()
+	errs = append(append(errs, located(e, wrongRules)...), located(e, wrongRedact)...)
 	if _, err := guard.ParseMode(c.Types.Mode); err != nil {
 		bad("types.mode", "%v", err)
 	} else if c.Types.File != "" {
@@ -293,32 +295,21 @@ func (c *Config) rules() (*rules.Rules, error) {
 		Limits: rules.Limits{Rate: c.Limits.Rate, Burst: c.Limits.Burst, Summary: time.Duration(c.Limits.Summary)}})
 }
 
-// checkRules returns what is wrong with rules and limits.
-func (c *Config) checkRules(e *settings.Effective) (errs []error) {
-	_, err := c.rules()
+// located returns the mistakes that err joins, each with the place of its key.
+func located(e *settings.Effective, err error) (errs []error) {
 	joined, _ := err.(interface{ Unwrap() []error })
 	if joined == nil {
 		return nil
 	}
 	for _, err := range joined.Unwrap() {
-		var mistake *rules.Error
-		if errors.As(err, &mistake) {
-			err = e.Errorf(mistake.Key, "%w", mistake.Err)
+		rule, secret := new(rules.Error), new(redact.Error)
+		switch {
+		case errors.As(err, &rule):
+			err = e.Errorf(rule.Key, "%w", rule.Err)
+		case errors.As(err, &secret):
+			err = e.Errorf(secret.Key, "%w", secret.Err)
 		}
 		errs = append(errs, err)
-	}
-	return errs
-}
-
-// checkRedact returns what is wrong with the settings of redaction.
-func (c *Config) checkRedact(e *settings.Effective) (errs []error) {
-	_, err := c.redactor()
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, err := range joined.Unwrap() {
-			errs = append(errs, e.Errorf("redact", "%v", err))
-		}
-	} else if err != nil {
-		errs = append(errs, e.Errorf("redact", "%v", err))
 	}
 	return errs
 }

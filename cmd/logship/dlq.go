@@ -9,8 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 
 	"sidecar/internal/deadletter"
 	"sidecar/internal/output"
+	"sidecar/internal/settings"
 )
 
 func newDLQ(flags *configFlags) *cobra.Command {
@@ -45,6 +48,28 @@ func (c *Config) deadLetters() *deadletter.File {
 		path = filepath.Join(c.stateDir(), "dlq.jsonl")
 	}
 	return &deadletter.File{Path: path, MaxBytes: int64(c.DLQ.Max)}
+}
+
+// checkDLQ returns why run could not keep dead letters in dlq.file, if that is set.
+func (c *Config) checkDLQ(e *settings.Effective) error {
+	if c.DLQ.File == "" {
+		return nil // it is in the state directory
+	}
+	dir := filepath.Dir(c.DLQ.File)
+	err := checkFile(c.DLQ.File)
+	if err == nil {
+		if _, err = os.Stat(dir); err == nil { // nobody makes it
+			_, err = checkDirectory(dir)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	wrong := e.Errorf("dlq.file", "%w: name a file, in a directory that is there, that this user may write to", err)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return withCode(exitPermission, wrong)
+	}
+	return wrong
 }
 
 // readLetters reads the letters of the configured file. What is no letter is told

@@ -49,7 +49,7 @@ func (r *runner) gelfInputs(in *inputs, gaps *ship.Gaps) error {
 				}
 			}})
 		if err != nil {
-			return withCode(exitTemporary, fmt.Errorf("input.gelf[%d]: %w", i, err))
+			return r.explainListen(fmt.Sprintf("input.gelf[%d].listen", i), err)
 		}
 		r.log.Info("listen", "input", "gelf", "listen", input.Listen, "addr", l.Addrs())
 		in.gelf = append(in.gelf, l)

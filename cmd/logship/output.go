@@ -115,6 +115,9 @@ func (o opener) targets() ([]target, error) {
 	var errs []error
 	add := func(key, raw string) {
 		t, err := parseTarget(raw)
+		if err == nil && slices.ContainsFunc(all, func(other target) bool { return other.URL != nil && other.name() == t.name() }) {
+			err = fmt.Errorf("%s is there twice: it would be no help to itself", t.name())
+		}
 		if err != nil {
 			errs = append(errs, o.effective.Errorf(key, "%v", err))
 		}

@@ -88,7 +88,7 @@ several lines that the span cuts, only the part inside is sent.`,
 	cmd.Flags().StringVar(&o.since, "since", "", "send what was written at this `time` or later")
 	cmd.Flags().StringVar(&o.until, "until", "", "send what was written before this `time`")
 	cmd.Flags().StringArrayVar(&o.units, "unit", nil, "send what belongs to this `unit`, as journalctl -u has it; repeatable, wildcards * ? [a-z]")
-	cmd.Flags().IntVar(&o.rate, "rate", 0, "send at most so many messages per `second`")
+	cmd.Flags().IntVar(&o.rate, "rate", 0, "send at most so many `messages` per second")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "send nothing, print how many entries there are of each unit")
 	return cmd
 }

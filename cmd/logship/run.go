@@ -110,6 +110,9 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	if o.State != nil || r.DLQ.File != "" {
 		o.DeadLetters = r.deadLetters()
+		if err := r.checkDLQ(r.effective); err != nil {
+			r.log.Error("dead letters cannot be kept: a message that the receiver does not take will hold up the others", "err", err)
+		}
 	}
 	line := ship.New(o)
 	listener, err := r.listen()
@@ -146,7 +149,7 @@ func names(sources []ship.Source) []string {
 }
 
 func errNoInput(effective *settings.Effective) error {
-	return effective.Errorf("input.journald.enabled", "nothing to read: enable the journal, or use run --stdin")
+	return effective.Errorf("input.journald.enabled", "nothing to read: enable it, add [[input.syslog]], [[input.gelf]], input.file.paths or input.stdin, or use run --stdin")
 }
 
 func (r *runner) journal(gaps *ship.Gaps) (*journal.Source, error) {

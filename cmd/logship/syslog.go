@@ -103,7 +103,7 @@ func (r *runner) syslogInputs(in *inputs, gaps *ship.Gaps) error {
 		}
 		l, err := syslog.Listen(o)
 		if err != nil {
-			return withCode(exitTemporary, fmt.Errorf("input.syslog[%d]: %w", i, err))
+			return r.explainListen(fmt.Sprintf("input.syslog[%d].listen", i), err)
 		}
 		r.log.Info("listen", "input", "syslog", "listen", o.Listen, "addr", l.Addrs())
 		in.syslog = append(in.syslog, l)

@@ -3,7 +3,6 @@ package redact
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -185,22 +184,21 @@ func phrases() []phrase {
 }
 
 // newKeys returns the built-in names with further ones that are secret, and those
-// that are not.
-func newKeys(own, keep []string) (*keys, error) {
-	k := &keys{keep: map[string]bool{}}
-	var wrong []error
+// that are not, and what is wrong with these.
+func newKeys(own, keep []string) (k *keys, wrong []error) {
+	k = &keys{keep: map[string]bool{}}
 	for _, name := range own {
 		var w words
 		w.split([]byte(name))
 		if len(name) > maxName || w.n == 0 {
-			wrong = append(wrong, fmt.Errorf("add key %.64q: want 1 to %d bytes with a letter or a digit", name, maxName))
+			wrong = append(wrong, &Error{"redact.keys", fmt.Errorf("add key %.64q: want 1 to %d bytes with a letter or a digit", name, maxName)})
 			continue
 		}
 		k.add(phrase{string(w.text[:w.n]), secret, lastWords})
 	}
 	for _, name := range keep {
 		if name == "" || len(name) > maxName {
-			wrong = append(wrong, fmt.Errorf("keep key %.64q: want 1 to %d bytes", name, maxName))
+			wrong = append(wrong, &Error{"redact.keep", fmt.Errorf("keep key %.64q: want 1 to %d bytes", name, maxName)})
 			continue
 		}
 		k.keep[name] = true
@@ -214,7 +212,7 @@ func newKeys(own, keep []string) (*keys, error) {
 	for c := '0'; c <= '9'; c++ {
 		k.last[c] = true
 	}
-	return k, errors.Join(wrong...)
+	return k, wrong
 }
 
 // add adds a phrase; earlier ones count first.

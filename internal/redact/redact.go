@@ -69,6 +69,20 @@ type Pattern struct {
 	Expr string
 }
 
+// Error is one mistake in the Options.
+type Error struct {
+	// Key is the key of the configuration: "redact.off", "redact.patterns.badge".
+	Key string
+	// Err says what is wrong.
+	Err error
+}
+
+// Error returns key and text.
+func (e *Error) Error() string { return "set " + e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
 // pattern is a compiled Pattern.
 type pattern struct {
 	re   *regexp.Regexp
@@ -91,26 +105,25 @@ type Redactor struct {
 	decoded, tmp []byte // scratch space of one value
 }
 
-// New returns a Redactor with the settings o. The error names every setting that
-// is wrong.
+// New returns a Redactor with the settings o. Its error joins an *Error for each
+// mistake.
 func New(o Options) (*Redactor, error) {
 	r := &Redactor{tokens: newTokenTable(), names: ruleNames(), mask: []byte(Mask)}
 	var wrong []error
 	for _, name := range o.Off {
 		i := slices.Index(r.names[:ruleCount], name)
 		if i < 0 {
-			wrong = append(wrong, fmt.Errorf("switch off rule %.64q: there is none; the rules are %s", name, strings.Join(r.names[:ruleCount], ", ")))
+			wrong = append(wrong, &Error{"redact.off", fmt.Errorf("switch off rule %.64q: there is none; the rules are %s", name, strings.Join(r.names[:ruleCount], ", "))})
 			continue
 		}
 		r.off[i] = true
 	}
-	var err error
-	if r.keys, err = newKeys(o.Keys, o.Keep); err != nil {
-		wrong = append(wrong, err)
-	}
+	var mistakes []error
+	r.keys, mistakes = newKeys(o.Keys, o.Keep)
+	wrong = append(wrong, mistakes...)
 	for _, p := range o.Patterns {
 		if err := r.addPattern(p); err != nil {
-			wrong = append(wrong, err)
+			wrong = append(wrong, &Error{"redact.patterns." + p.Name, err})
 		}
 	}
 	if len(wrong) > 0 {
