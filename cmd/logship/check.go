@@ -99,21 +99,29 @@ func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effe
 	if connect && outErr == nil {
 		targets, _ := o.targets() // output has found them all right
 		for _, t := range targets {
-			out, err := t.open(o, t.URL)
-			if err == nil {
-				err = confirmAlone(ctx, out, nil, time.Duration(c.Output.Timeout))
-			}
-			found := " accepts connections and confirms"
-			if t.Scheme == "gelf+udp" {
-				found = " has an address; whether anybody listens is not to be found out over UDP"
-			}
-			report("connect", err, t.name()+found)
+			found, err := o.checkTarget(ctx, t)
+			report("connect", err, t.name()+" "+found)
 		}
 	}
 	if len(errs) == 0 {
 		return nil
 	}
 	return withCode(exitCode(errs[0]), errors.Join(errs...))
+}
+
+// checkTarget says what connecting to t shows.
+func (o opener) checkTarget(ctx context.Context, t target) (string, error) {
+	if t.Scheme == "file" { // to open it would make it, perhaps for another user than logship's
+		return "can be written", checkWritable(t.Path)
+	}
+	out, err := t.open(o, t.URL)
+	if err == nil {
+		err = confirmAlone(ctx, out, nil, time.Duration(o.Output.Timeout))
+	}
+	if t.Scheme == "gelf+udp" {
+		return "has an address; whether anybody listens is not to be found out over UDP", err
+	}
+	return "accepts connections and confirms", err
 }
 
 // checkJournal returns what there is to read.
@@ -156,6 +164,19 @@ func checkFile(path string) error {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return nil
+}
+
+// checkWritable returns why run could not write to a file, which it makes if need be in a
+// directory that has to be there.
+func checkWritable(path string) error {
+	err := checkFile(path)
+	if err == nil {
+		_, err = os.Stat(filepath.Dir(path))
+	}
+	if err == nil {
+		_, err = checkDirectory(filepath.Dir(path))
+	}
+	return err
 }
 
 // checkDirectory says whether run could make dir, and files in it. It does not create or

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -55,13 +54,7 @@ func (c *Config) checkDLQ(e *settings.Effective) error {
 	if c.DLQ.File == "" {
 		return nil // it is in the state directory
 	}
-	dir := filepath.Dir(c.DLQ.File)
-	err := checkFile(c.DLQ.File)
-	if err == nil {
-		if _, err = os.Stat(dir); err == nil { // nobody makes it
-			_, err = checkDirectory(dir)
-		}
-	}
+	err := checkWritable(c.DLQ.File)
 	if err == nil {
 		return nil
 	}

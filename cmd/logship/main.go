@@ -99,8 +99,8 @@ func newRoot(stdin *os.File) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "logship",
 		Short: "Ship the systemd journal to Graylog, confirmed",
-		Long: `logship reads the systemd journal (or standard input), turns Winston JSON lines
-with the prefix "_jsonrc:" and everything else into GELF 1.1, sends it to Graylog,
+		Long: `logship reads the systemd journal, files, syslog, GELF and standard input, turns Winston
+JSON lines with the prefix "_jsonrc:" and everything else into GELF 1.1, sends it to Graylog,
 and moves on only when the receiver has confirmed.
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no journal,
