@@ -1,0 +1,193 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sidecar/internal/health"
+)
+
+// Heartbeats takes the word of jobs that they have run, by HTTP, and remembers the
+// last one of each. It knows the names that checks were parsed for, and no others, so
+// its size is bounded. All methods may be called concurrently.
+type Heartbeats struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	last map[string]beat // guarded by mu; the zero beat: expected, never seen
+}
+
+// beat is the word of one job.
+type beat struct {
+	At      time.Time `json:"at,omitzero"`      // of the last end
+	Started time.Time `json:"started,omitzero"` // of the last start, zero if the job does not tell it
+	Failed  bool      `json:"failed,omitempty"`
+	Text    string    `json:"text,omitempty"`
+	Since   time.Time `json:"since,omitzero"` // when the job was first expected
+}
+
+// NewHeartbeats returns Heartbeats without names. now is the clock; nil: time.Now.
+func NewHeartbeats(now func() time.Time) *Heartbeats {
+	if now == nil {
+		now = time.Now
+	}
+	return &Heartbeats{now: now, last: map[string]beat{}}
+}
+
+// ServeHTTP takes a heartbeat: POST, PUT or GET of NAME, NAME/start, NAME/fail or
+// NAME/<exit status>. The name is the path below the place where the handler hangs
+// (http.StripPrefix). The first 128 bytes of a body are kept as a note. It answers
+// 200, 404 for a name that no check expects, 405 for other methods.
+//
+// A GET changes what is remembered, as wget in a crontab sends one: so it belongs on
+// the private listener only.
+func (h *Heartbeats) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method != http.MethodPost && r.Method != http.MethodGet && r.Method != http.MethodPut {
+		w.Header().Set("Allow", "GET, POST, PUT")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	name, how, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
+	note, err := io.ReadAll(io.LimitReader(r.Body, 128))
+	if err != nil {
+		http.Error(w, "the body cannot be read", http.StatusBadRequest)
+		return
+	}
+	if !h.take(name, how, cutText(strings.TrimSpace(string(note)), 128)) {
+		http.Error(w, "no check expects this", http.StatusNotFound)
+		return
+	}
+	io.WriteString(w, "ok\n")
+}
+
+// take notes a heartbeat and reports whether it was expected.
+func (h *Heartbeats) take(name, how, note string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b, ok := h.last[name]
+	if !ok {
+		return false
+	}
+	switch how {
+	case "start":
+		b.Started = h.now()
+		h.last[name] = b
+		return true
+	case "", "0":
+		b.Failed, b.Text = false, note
+	case "fail":
+		b.Failed, b.Text = true, note
+	default:
+		code, err := strconv.ParseUint(how, 10, 8)
+		if err != nil {
+			return false
+		}
+		b.Failed, b.Text = true, strings.TrimSpace(fmt.Sprintf("exit status %d %s", code, note))
+	}
+	b.At = h.now()
+	h.last[name] = b
+	return true
+}
+
+// expect makes a name known.
+func (h *Heartbeats) expect(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.last[name]; !ok {
+		h.last[name] = beat{Since: h.now()}
+	}
+}
+
+func (h *Heartbeats) get(name string) beat {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last[name]
+}
+
+// MarshalJSON returns what is remembered, an object by name, to be given to
+// UnmarshalJSON after a restart.
+func (h *Heartbeats) MarshalJSON() ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return json.Marshal(h.last)
+}
+
+// UnmarshalJSON adds what MarshalJSON returned. It is called before checks are parsed;
+// names that no check is parsed for remain until Forget.
+func (h *Heartbeats) UnmarshalJSON(b []byte) error {
+	var saved map[string]beat
+	if err := json.Unmarshal(b, &saved); err != nil {
+		return fmt.Errorf("read heartbeats: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, at := range saved {
+		h.last[name] = at
+	}
+	return nil
+}
+
+// Forget removes the names for which expected returns false.
+func (h *Heartbeats) Forget(expected func(name string) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name := range h.last {
+		if !expected(name) {
+			delete(h.last, name)
+		}
+	}
+}
+
+// heartbeatCheck is the check of a job that reports by HTTP. Options: max_age, after
+// which a job that says nothing has failed; max_run, after which one that has started
+// and not ended has.
+func heartbeatCheck(t *target) (Func, error) {
+	name, beats, now := t.rest, t.env.Heartbeats, t.env.Now
+	if name == "" || strings.ContainsAny(name, "/ \t?") {
+		return nil, errors.New("want heartbeat:name")
+	}
+	if beats == nil {
+		return nil, errors.New("nobody takes heartbeats here")
+	}
+	maxAge, maxRun := t.opt.duration("max_age", 0), t.opt.duration("max_run", 0)
+	if maxAge <= 0 {
+		t.opt.bad("max_age", errors.New("want the longest time between two heartbeats, such as 25h"))
+	}
+	if t.opt.err == nil {
+		beats.expect(name)
+	}
+	return func(context.Context) health.Result {
+		return beats.get(name).judge(now(), maxAge, maxRun)
+	}, nil
+}
+
+// judge tells a result. A job that was never heard of is given maxAge from when it
+// was first expected.
+func (b beat) judge(now time.Time, maxAge, maxRun time.Duration) health.Result {
+	switch {
+	case b.At.IsZero() && now.Sub(b.Since) <= maxAge:
+		return result(health.Starting, "no heartbeat yet")
+	case b.At.IsZero():
+		return fail("no heartbeat for %s, and none before", about(maxAge))
+	}
+	age := now.Sub(b.At)
+	r := pass("last heartbeat is younger than %s", about(maxAge))
+	switch {
+	case b.Failed:
+		r = fail("the job says that it failed: %s", b.Text)
+	case age > maxAge:
+		r = fail("no heartbeat for more than %s", about(maxAge))
+	case maxRun > 0 && b.Started.After(b.At) && now.Sub(b.Started) > maxRun:
+		r = fail("the job has started and not ended within %s", about(maxRun))
+	}
+	return measured(r, "last_success_timestamp_seconds", float64(b.At.UnixMilli())/1e3)
+}
