@@ -18,7 +18,8 @@ import (
 // a time, down to one. Whether the frame is the reason or the receiver is not well
 // is told apart by another message: only if the receiver confirms a notice, and the
 // next connection then breaks with the frame alone on it, is the frame put among
-// the dead letters and left out.
+// the dead letters and left out. A frame that the receiver says it rejects is known at
+// once; but of two in a row the second is left out only after a notice, too.
 const (
 	deathsBeforeSuspicion = 3
 	triesAlone            = 3
@@ -36,6 +37,7 @@ type suspicion struct {
 	tries     int             // how often that was, in a row
 	noticed   bool            // the notice is on its way
 	vouched   bool            // the notice was confirmed, and the suspect is next
+	rejected  bool            // a frame was rejected, and nothing is confirmed since
 	condemned map[string]bool // identities of frames that are dead letters now
 }
 
@@ -95,9 +97,15 @@ func (l *Line) died(err error) (quarantined bool) {
 	vouched, noticed := l.vouched, l.noticed
 	l.vouched, l.noticed = false, false
 	if rejected := new(output.Rejected); errors.As(err, &rejected) {
-		// A receiver that does not take even what tells of a gap is not well. To tell of that
-		// gap too would go on for ever.
-		return !isGap(rejected.Frame) && l.quarantine(rejected.Frame, rejected.Err.Error())
+		switch {
+		case isGap(rejected.Frame): // the receiver is not well, and to tell of that gap too would go on for ever
+			return false
+		case l.rejected: // two in a row: it has to show first that it takes messages
+			l.window, l.suspect, l.tries = 1, identity(rejected.Frame), triesAlone-1
+			return false
+		}
+		l.rejected = true
+		return l.quarantine(rejected.Frame, rejected.Err.Error())
 	}
 	if l.DeadLetters == nil || l.bytes == 0 && l.pending == nil || errors.As(err, new(*output.Held)) {
 		return false
@@ -124,7 +132,7 @@ func (l *Line) died(err error) (quarantined bool) {
 
 // survived learns from a confirmation; whole says that the batch is sent.
 func (l *Line) survived(whole bool) {
-	l.deaths = 0
+	l.deaths, l.rejected = 0, false
 	l.vouched, l.noticed = l.noticed, false
 	if l.window == 0 || l.vouched {
 		return

@@ -201,7 +201,7 @@ func TestRejectedMessageIsADeadLetter(t *testing.T) {
 	wantLetters(t, letters, 300)
 }
 
-// A receiver that rejects everything gets no dead letter for each dead letter.
+// A receiver that rejects everything is not well: what it rejects is not given up.
 func TestReceiverThatRejectsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rejected := 0
@@ -217,9 +217,40 @@ func TestReceiverThatRejectsEverything(t *testing.T) {
 		if err := line.Run(ctx); err == nil {
 			t.Error("messages that nobody took are confirmed")
 		}
-		wantLetters(t, letters, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+		wantLetters(t, letters, 0)
 		if rejected > 1000 {
 			t.Errorf("%d attempts in an hour", rejected)
+		}
+	})
+}
+
+// Each of several rejected messages in a row is a dead letter, if others pass.
+func TestRejectedInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var taken []byte
+		source := newMemory(20)
+		source.ends = true
+		line, _ := promptLine(source, newPrompt(func(frames []byte) error {
+			for rest := frames; len(rest) > 0; {
+				_, end := head(rest, 1)
+				if id := identity(rest[:end]); id == "id-3" || id == "id-4" || id == "id-5" || id == "id-9" {
+					return &output.Rejected{Frame: slices.Clone(rest[:end-1]), Err: errors.New("413")}
+				}
+				rest = rest[end:]
+			}
+			taken = append(taken, frames...)
+			return nil
+		}))
+		letters := &deadletter.File{Path: filepath.Join(t.TempDir(), "dlq.jsonl"), MaxBytes: 1 << 20}
+		line.DeadLetters = letters
+		if err := line.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantLetters(t, letters, 3, 4, 5, 9)
+		for _, id := range []string{"id-2", "id-6", "id-19"} {
+			if !bytes.Contains(taken, []byte(`"_event_id":"`+id+`"`)) {
+				t.Errorf("%s is not taken", id)
+			}
 		}
 	})
 }
