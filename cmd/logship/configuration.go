@@ -236,6 +236,9 @@ func (c *Config) check(e *settings.Effective) error {
 	if c.direct() && (c.Input.Journald.Enabled || len(c.Input.Syslog)+len(c.Input.GELF)+len(c.Input.File.Paths) > 0) {
 		bad("input.stdin.spool", "without the spool standard input is the only input: set input.stdin.spool = true, or switch the others off")
 	}
+	if c.direct() && c.Output.ReplayWindow > 0 {
+		bad("output.replay_window", "standard input without the spool waits in memory, for less than that: set it to \"0s\", or input.stdin.spool = true")
+	}
 	if err := filetail.Check(c.fileOptions()); len(c.Input.File.Paths) > 0 && err != nil {
 		bad("input.file.paths", "%v", err)
 	}

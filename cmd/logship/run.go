@@ -51,6 +51,7 @@ are not served if another logship has the port.`,
 			}
 			if fromStdin {
 				c.Input.Stdin.Enabled, c.Input.Stdin.Spool, c.Input.Journald.Enabled = true, false, false
+				c.Output.ReplayWindow = 0 // what waits in memory is less than that
 			}
 			log, err := daemon.NewLogger(cmd.ErrOrStderr(), c.Log.Level, c.Log.Format)
 			if err != nil {
