@@ -39,7 +39,7 @@ func (j *judgement) group(i int) verdict {
 			counted = append(counted, &j.states[c])
 		}
 	}
-	v := verdict{children: max(len(counted), e.node.Of)}
+	v := verdict{children: max(len(counted), e.node.Of, e.node.Quorum)}
 	for _, c := range counted {
 		if well(c.State) {
 			v.well++

@@ -14,7 +14,8 @@
 //     as X of Y allows.
 //  2. A node that has never been judged, or whose unit has been started anew, is
 //     starting until its first success or the end of Grace, when the last result
-//     counts as it is.
+//     counts as it is. A first success counts alone, and so does any result after a
+//     time without.
 //  3. A node that goes back and forth is marked as flapping and is at best warn.
 //  4. A failure lasts at least Hold.
 //  5. A result that is older than three intervals is no result: unknown (stale).
@@ -212,7 +213,7 @@ type Node struct {
 	// means that each child counts by its weight.
 	Quorum int
 	// Of is how many children a group with a quorum should have; those that are
-	// missing are not well. 0 means those that there are.
+	// missing are not well. 0 means those that there are, and at least Quorum.
 	Of int
 
 	// Hold is the shortest time for which the node stays fail, so that a short outage

@@ -98,7 +98,8 @@ func (m *memory) observe(n *Node, at time.Time, r Result) bool {
 	if level != Pass {
 		m.bad = r.Text
 	}
-	if gap {
+	if gap || m.fresh && well(level) {
+		// What was known before is too old, or of the start: this is all there is.
 		m.window = m.window[:0]
 	}
 	m.push(n, level)
@@ -108,7 +109,6 @@ func (m *memory) observe(n *Node, at time.Time, r Result) bool {
 			m.settle(at, level)
 		}
 	case gap, m.fresh && well(level):
-		// What was known before is too old, or of another process: this is all there is.
 		m.settle(at, level)
 	default:
 		if s := m.judge(n); s != m.settled {
@@ -254,7 +254,7 @@ func (m *memory) byResults(n *Node, now time.Time) (State, string) {
 	lasts := now.Sub(m.startedAt).Abs()
 	if len(m.window) > 0 && lasts >= n.Grace {
 		// The grace is over, and there has been no result since.
-		m.settle(m.startedAt.Add(n.Grace), m.window[len(m.window)-1])
+		m.settle(now, m.window[len(m.window)-1])
 		return m.settled, m.why
 	}
 	if len(m.window) == 0 && lasts > max(n.Grace, staleAfter*n.Every) {
