@@ -28,7 +28,7 @@ var (
 func (l *loader) applyFiles(flag string) {
 	dir, _ := l.variable("CONFIG_DIR")
 	if dir == "" {
-		dir = "config"
+		dir = l.dir
 	}
 	l.applyFile(filepath.Join(dir, "default.toml"), reference{optional: true}, nil)
 	if env, from := l.variable("ENV", "NODE_ENV"); strings.ContainsAny(env, `/\`) {

@@ -7,7 +7,7 @@
 // upper case):
 //
 //  1. the compiled defaults: what the struct holds already
-//  2. default.toml in $APP_CONFIG_DIR, else in ./config; optional
+//  2. default.toml in $APP_CONFIG_DIR, else in Options.Dir; optional
 //  3. $APP_ENV.toml, else $NODE_ENV.toml, in the same directory; optional
 //  4. the file of --config, else $APP_CONFIG, else $NODE_CONFIG_PATH; must exist
 //  5. conf.d/*.toml beside the file of step 4, in the order of their names
@@ -31,6 +31,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -45,6 +46,9 @@ type Options struct {
 	// App is the daemon's name, such as "logship"; its upper case with "-"
 	// as "_" is the prefix of the environment variables. Required.
 	App string
+	// Dir is where default.toml is looked for if $APP_CONFIG_DIR does not say;
+	// empty means config. Daemons that share a root need one each.
+	Dir string
 	// Env is the environment as os.Environ returns it. Of several entries with
 	// one name the first counts.
 	Env []string
@@ -102,6 +106,7 @@ type loader struct {
 	root    reflect.Value
 	prefix  string // of environment variables: "LOGSHIP_"
 	app     string
+	dir     string // of the default files
 	env     map[string]string
 	access  *access
 	paths   []string // see Effective
@@ -129,6 +134,7 @@ func newLoader(root reflect.Value, o Options) *loader {
 		root:      root,
 		prefix:    strings.ToUpper(strings.ReplaceAll(o.App, "-", "_")) + "_",
 		app:       o.App,
+		dir:       cmp.Or(o.Dir, "config"),
 		env:       env,
 		access:    &access{func(name string) string { return env[name] }, open},
 		paths:     schemaPaths(root.Type(), ""),

@@ -48,6 +48,20 @@ func TestLayersOverrideInOrder(t *testing.T) {
 	check(`"default"`, "default", func() {})
 }
 
+// TestDirOfTheDefaults: daemons that share a root have a directory each.
+func TestDirOfTheDefaults(t *testing.T) {
+	f := files{"config/default.toml": "nonsense", "config/x/default.toml": "", "config/x/e.toml": "", "/c/default.toml": ""}
+	for env, want := range map[string][]string{"": {"config/x/default.toml"}, "X_ENV=e": {"config/x/default.toml", "config/x/e.toml"}, "X_CONFIG_DIR=/c": {"/c/default.toml"}} {
+		e, err := settings.Load(defaults(), settings.Options{App: "x", Dir: "config/x", Env: []string{env}, Open: f.open})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, e.Files()); diff != "" {
+			t.Errorf("%s: %s", env, diff)
+		}
+	}
+}
+
 func TestFilesReadInOrder(t *testing.T) {
 	f := files{
 		"/c/default.toml":     "# @include \"inc.toml\"\n",
