@@ -28,9 +28,11 @@ type Options struct {
 	Address string
 	// Ignore are patterns (path.Match) of units that need no section.
 	Ignore []string
+	// Units are followed without a section: State knows them. They belong to no app.
+	Units []string
 	// OnSet is told what was found, at first and after every change; OnState of each
-	// change of the state of a unit that belongs to the set, the first state
-	// included. Both are called by Run, one at a time, and must not block. nil is
+	// change of the state of a unit that belongs to the set or to Units, the first
+	// state included. Both are called by Run, one at a time, and must not block. nil is
 	// allowed.
 	OnSet   func(*Set)
 	OnState func(unit string, s State)
@@ -90,6 +92,13 @@ func (f *Follower) Run(ctx context.Context) {
 	}
 }
 
+// Connected reports whether units are followed at present.
+func (f *Follower) Connected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bus != nil
+}
+
 // State returns the state of a unit of the set. It returns ErrNoBus while there is no
 // connection, as the last known state may be wrong by now.
 func (f *Follower) State(unit string) (State, error) {
@@ -140,15 +149,10 @@ func Find(ctx context.Context, o Options) (*Set, map[string]State, error) {
 		return nil, nil, err
 	}
 	defer b.close()
-	v := newView(b, o.Ignore)
+	v := newView(b, o)
 	if err := v.scan(ctx); err != nil {
 		return nil, nil, err
 	}
-	set := v.set()
-	for _, app := range set.Apps {
-		for _, w := range app.Workers {
-			f.states[w.Unit] = v.states[w.Unit]
-		}
-	}
-	return set, f.states, nil
+	f.publish(v)
+	return f.last, f.states, nil
 }

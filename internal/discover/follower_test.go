@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"sidecar/internal/discover/discovertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,9 +29,9 @@ type watch struct {
 	states chan string
 }
 
-func follow(t *testing.T, f *fakeSystemd, ignore ...string) *watch {
+func follow(t *testing.T, f *discovertest.Systemd, ignore ...string) *watch {
 	w := &watch{t: t, sets: make(chan *Set, 100), states: make(chan string, 1000)}
-	w.Follower = New(Options{Address: f.address(), Ignore: ignore,
+	w.Follower = New(Options{Address: f.Address(), Ignore: ignore, Units: []string{"extra.mount"},
 		OnSet:   func(s *Set) { w.sets <- s },
 		OnState: func(unit string, s State) { w.states <- fmt.Sprintf("%s %s/%s", unit, s.Active, s.Sub) }})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,19 +108,19 @@ func want(t *testing.T, got, want string) {
 }
 
 func TestFollowsUnits(t *testing.T) {
-	f := newFake(t)
+	f := discovertest.New(t)
 	dir := t.TempDir()
 	api := write(t, dir+"/api.service", "[Service]\nExecStart=/bin/true\n[X-Healthd]\nHealth=http://127.0.0.1:3000/health\n")
-	f.load("api.service", api, nil)
-	f.load("cron.service", write(t, dir+"/cron.service", "[Service]\n"), nil)
-	f.load("ssh.service", write(t, dir+"/ssh.service", "[Service]\n"), nil)
-	f.files = []unitFile{{api, "enabled"}, {dir + "/cron.service", "enabled"}, {dir + "/ssh.service", "enabled"}, {dir + "/off.service", "disabled"}}
+	f.Load("api.service", api, nil)
+	f.Load("cron.service", write(t, dir+"/cron.service", "[Service]\n"), nil)
+	f.Load("ssh.service", write(t, dir+"/ssh.service", "[Service]\n"), nil)
+	f.SetFiles(discovertest.UnitFile{Path: api, State: "enabled"}, discovertest.UnitFile{Path: dir + "/cron.service", State: "enabled"}, discovertest.UnitFile{Path: dir + "/ssh.service", State: "enabled"}, discovertest.UnitFile{Path: dir + "/off.service", State: "disabled"})
 
 	w := follow(t, f, "ss?")
 	want(t, w.next(), "api: =api.service[http://127.0.0.1:3000/health]; silent [cron.service]")
 	w.await("api.service active/running")
 
-	f.change("api.service", map[string]any{"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "ExecMainStatus": int32(3)})
+	f.Change("api.service", map[string]any{"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "ExecMainStatus": int32(3)})
 	w.await("api.service failed/failed")
 	if s, err := w.State("api.service"); err != nil || s.Result != "exit-code" || s.ExitStatus != 3 || !s.Enabled {
 		t.Errorf("state %+v, %v", s, err)
@@ -127,60 +129,61 @@ func TestFollowsUnits(t *testing.T) {
 		t.Errorf("usage %+v, %v", u, err)
 	}
 
+	// A unit of the configuration, without a section.
+	f.Load("extra.mount", dir+"/extra.mount", map[string]any{"SubState": "mounted"})
+	w.await("extra.mount active/mounted")
+
 	// A new unit, as a deployment makes it.
-	f.load("shop.service", write(t, dir+"/shop.service", "[X-Healthd]\nHealth=tcp://127.0.0.1:1\n"), map[string]any{"UnitFileState": "disabled"})
+	f.Load("shop.service", write(t, dir+"/shop.service", "[X-Healthd]\nHealth=tcp://127.0.0.1:1\n"), map[string]any{"UnitFileState": "disabled"})
 	want(t, w.next(), "api: =api.service[http://127.0.0.1:3000/health]; shop: =shop.service[tcp://127.0.0.1:1]; silent [cron.service]")
 
 	// Started by hand and stopped: nobody's loss.
-	f.change("shop.service", map[string]any{"ActiveState": "inactive"})
+	f.Change("shop.service", map[string]any{"ActiveState": "inactive"})
 	want(t, w.next(), "api: =api.service[http://127.0.0.1:3000/health]; silent [cron.service]")
 
 	// A drop-in changes the section: systemd reloads.
-	f.mu.Lock()
-	f.units["api.service"]["DropInPaths"] = []string{write(t, dir+"/api.service.d/x.conf", "[X-Healthd]\nHealth=\nHealth=http://[::1]:9/\n")}
-	f.mu.Unlock()
-	f.signal(managerPath, manager, "Reloading", true)
-	f.signal(managerPath, manager, "Reloading", false)
+	f.Set("api.service", map[string]any{"DropInPaths": []string{write(t, dir+"/api.service.d/x.conf", "[X-Healthd]\nHealth=\nHealth=http://[::1]:9/\n")}})
+	f.Signal(discovertest.ManagerPath, discovertest.Manager, "Reloading", true)
+	f.Signal(discovertest.ManagerPath, discovertest.Manager, "Reloading", false)
 	want(t, w.next(), "api: =api.service[http://[::1]:9/]; silent [cron.service]")
 
-	f.unload("api.service")
-	f.files = f.files[1:2]
-	f.signal(managerPath, manager, "UnitFilesChanged")
+	f.Unload("api.service")
+	f.SetFiles(discovertest.UnitFile{Path: dir + "/cron.service", State: "enabled"})
+	f.Signal(discovertest.ManagerPath, discovertest.Manager, "UnitFilesChanged")
 	want(t, w.next(), "silent [cron.service]")
-	if f.mu.Lock(); len(f.stray) > 0 {
-		t.Errorf("units that are not loaded were asked for, which loads them: %v", f.stray)
+	if stray := f.Stray(); len(stray) > 0 {
+		t.Errorf("units that are not loaded were asked for, which loads them: %v", stray)
 	}
-	f.mu.Unlock()
 }
 
 func TestWorkersOfATemplate(t *testing.T) {
-	f := newFake(t)
+	f := discovertest.New(t)
 	dir := t.TempDir()
 	file := write(t, dir+"/pay@.service", "[X-Healthd]\nHealth=http://127.0.0.1:30%i/h\nWorkers=08..10\nQuorum=2\n")
-	f.files = []unitFile{{file, "enabled"}}
+	f.SetFiles(discovertest.UnitFile{Path: file, State: "enabled"})
 	w := follow(t, f)
 	// None of them is loaded: all are missing, and all are targets.
 	const all = "pay: 08=pay@08.service[http://127.0.0.1:3008/h] 09=pay@09.service[http://127.0.0.1:3009/h] 10=pay@10.service[http://127.0.0.1:3010/h]"
 	want(t, w.next(), all)
 	w.await("pay@09.service /")
-	f.load("pay@09.service", file, map[string]any{"UnitFileState": "disabled"})
+	f.Load("pay@09.service", file, map[string]any{"UnitFileState": "disabled"})
 	w.await("pay@09.service active/running")
-	f.load("pay@3011.service", file, nil)
+	f.Load("pay@3011.service", file, nil)
 	want(t, w.next(), all+` 3011=pay@3011.service[http://127.0.0.1:303011/h] ["pay@3011.service is not one of the Workers of the section"]`)
 	// One of the Workers that is stopped stays a target.
-	f.unload("pay@09.service")
+	f.Unload("pay@09.service")
 	w.await("pay@09.service /")
 }
 
 func TestBusGoneAndBack(t *testing.T) {
-	f := newFake(t)
+	f := discovertest.New(t)
 	file := write(t, t.TempDir()+"/a.service", "[X-Healthd]\n")
-	f.load("a.service", file, nil)
+	f.Load("a.service", file, nil)
 	w := follow(t, f)
 	want(t, w.next(), "a: =a.service[]")
 	w.await("a.service active/running")
 
-	f.stop()
+	f.Stop()
 	for {
 		if _, err := w.State("a.service"); errors.Is(err, ErrNoBus) {
 			break
@@ -192,40 +195,36 @@ func TestBusGoneAndBack(t *testing.T) {
 	if _, err := w.Usage(t.Context(), "a.service"); !errors.Is(err, ErrNoBus) {
 		t.Errorf("usage without a bus: %v", err)
 	}
-	f.units["a.service"]["ActiveState"] = "failed"
-	f.listen()
+	f.Set("a.service", map[string]any{"ActiveState": "failed"})
+	f.Start()
 	w.await("a.service failed/running")
 	if len(w.sets) > 0 {
 		t.Errorf("the set did not change, but was told again: %s", w.next())
 	}
-	if f.mu.Lock(); f.subscribed != 2 {
-		t.Errorf("subscribed %d times, want once for each connection", f.subscribed)
+	if n := f.Calls("Subscribe"); n != 2 {
+		t.Errorf("subscribed %d times, want once for each connection", n)
 	}
-	f.mu.Unlock()
 }
 
 // TestSystemdIsReplaced: after daemon-reexec it may have forgotten us.
 func TestSystemdIsReplaced(t *testing.T) {
-	f := newFake(t)
-	f.load("a.service", write(t, t.TempDir()+"/a.service", "[X-Healthd]\n"), nil)
+	f := discovertest.New(t)
+	f.Load("a.service", write(t, t.TempDir()+"/a.service", "[X-Healthd]\n"), nil)
 	w := follow(t, f)
 	w.await("a.service active/running")
-	f.mu.Lock()
-	f.units["a.service"]["SubState"] = "exited"
-	f.mu.Unlock()
-	f.signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", systemd, ":1.0", "")
-	f.signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", systemd, "", ":1.9")
+	f.Set("a.service", map[string]any{"SubState": "exited"})
+	f.Signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", systemd, ":1.0", "")
+	f.Signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", systemd, "", ":1.9")
 	w.await("a.service active/exited")
-	if f.mu.Lock(); f.subscribed != 2 {
-		t.Errorf("subscribed %d times, want 2", f.subscribed)
+	if n := f.Calls("Subscribe"); n != 2 {
+		t.Errorf("subscribed %d times, want 2", n)
 	}
-	f.mu.Unlock()
 }
 
 func TestFind(t *testing.T) {
-	f := newFake(t)
-	f.load("a.service", write(t, t.TempDir()+"/a.service", "[X-Healthd]\nNonsense=1\n"), nil)
-	set, states, err := Find(t.Context(), Options{Address: f.address()})
+	f := discovertest.New(t)
+	f.Load("a.service", write(t, t.TempDir()+"/a.service", "[X-Healthd]\nNonsense=1\n"), nil)
+	set, states, err := Find(t.Context(), Options{Address: f.Address()})
 	if err != nil || len(set.Apps) != 1 || states["a.service"].Active != "active" {
 		t.Fatalf("%v %v %v", set, states, err)
 	}
@@ -239,13 +238,11 @@ func TestFind(t *testing.T) {
 
 // TestDeafBus: something accepts and says nothing.
 func TestDeafBus(t *testing.T) {
-	f := newFake(t)
-	f.mu.Lock()
-	f.deaf = true
-	f.mu.Unlock()
+	f := discovertest.New(t)
+	f.SetDeaf()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, _, err := Find(ctx, Options{Address: f.address()}); err == nil {
+	if _, _, err := Find(ctx, Options{Address: f.Address()}); err == nil {
 		t.Error("found something")
 	}
 }

@@ -33,10 +33,12 @@ type Section struct {
 	// does not say. Of a template they are instances; of a plain unit they are what
 	// %i stands for.
 	Workers []string
-	// Quorum is how many workers must be well, 0 for all.
+	// Quorum is how many workers must be well, 0 if the section does not say.
 	Quorum int
 	// Public is the name under which the public may see the app; empty for not.
 	Public string
+	// Group is the group of the configuration that the app is in; empty for none.
+	Group string
 	// DependsOn are nodes without which this app cannot be well.
 	DependsOn []string
 	// Interval and Timeout of the checks, 0 for the defaults.
@@ -99,6 +101,8 @@ func (s *Section) set(key, value string) (err error) {
 		s.Metrics = value
 	case "Public":
 		s.Public = value
+	case "Group":
+		s.Group = value
 	case "Critical":
 		s.Critical, err = parseBool(value)
 	case "Info":
@@ -125,7 +129,7 @@ func (s *Section) set(key, value string) (err error) {
 
 // sectionKeys returns the keys of a section.
 func sectionKeys() []string {
-	return []string{"Health", "Metrics", "Critical", "Info", "Workers", "Quorum", "Public", "DependsOn",
+	return []string{"Health", "Metrics", "Critical", "Info", "Workers", "Quorum", "Public", "Group", "DependsOn",
 		"Interval", "Timeout", "Grace", "MemoryWarn", "CPUWarn"}
 }
 

@@ -29,10 +29,10 @@ func TestParseSection(t *testing.T) {
 	ok("empty", Section{}, "[Service]\nHealth=x\n[X-Healthd]\n[Install]\nPublic=y\n")
 	ok("all", Section{
 		Health: []string{"http://127.0.0.1:30%i/health", "redis://h"}, Metrics: "/metrics", Critical: true, Workers: []string{"1", "2", "3"},
-		Quorum: 2, Public: "Payments", DependsOn: []string{"redis", "db"}, Interval: 5 * time.Second, Timeout: 1500 * time.Millisecond,
+		Quorum: 2, Public: "Payments", Group: "shop", DependsOn: []string{"redis", "db"}, Interval: 5 * time.Second, Timeout: 1500 * time.Millisecond,
 		Grace: 90 * time.Second, MemoryWarnBytes: 512 << 20, CPUWarnPercent: 90,
 	}, "# a comment\n\n[X-Healthd]\nHealth=http://127.0.0.1:30%i/health\n Health = redis://h \nMetrics=/metrics\nCritical=yes\nWorkers=3\nQuorum=2\n"+
-		"Public=Payments\nDependsOn=redis \\\n; in between\n# too\n  db\nInterval=5\nTimeout=1500ms\nGrace=1min 30s\nMemoryWarn=512M\nCPUWarn=90%")
+		"Public=Payments\nGroup=shop\nDependsOn=redis \\\n; in between\n# too\n  db\nInterval=5\nTimeout=1500ms\nGrace=1min 30s\nMemoryWarn=512M\nCPUWarn=90%")
 	ok("CRLF", Section{Public: "A"}, "[X-Healthd]\r\nPublic=A\r\n")
 	ok("drop-ins", Section{Health: []string{"b", "c"}, Public: "B"}, "[X-Healthd]\nHealth=a\nPublic=A\nCritical=yes", "[Service]\n",
 		"[X-Healthd]\nHealth=\nHealth=b\nPublic=B\nCritical=\n[X-Healthd]\nHealth=c")

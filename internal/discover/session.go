@@ -26,7 +26,7 @@ func (f *Follower) session(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
-	v := newView(b, f.o.Ignore)
+	v := newView(b, f.o)
 	if err := v.scan(ctx); err != nil {
 		return err
 	}
@@ -106,12 +106,12 @@ func (f *Follower) take(ctx context.Context, v *view, wait *pending, s *dbus.Sig
 			return nil
 		}
 		f.setState(name, v.states[name])
-		if u := v.units[name]; u.enabled != v.states[name].Enabled || u.running != (v.states[name].Active != "inactive") {
+		if u, ours := v.units[name]; ours && (u.enabled != v.states[name].Enabled || u.running != (v.states[name].Active != "inactive")) {
 			wait.note(name)
 		}
 	case manager + ".UnitNew", manager + ".UnitRemoved":
 		if len(s.Body) > 0 {
-			if name, ok := s.Body[0].(string); ok && isWatched(name) {
+			if name, ok := s.Body[0].(string); ok && v.isWatched(name) {
 				wait.note(name)
 			}
 		}
@@ -141,14 +141,20 @@ func (f *Follower) publish(v *view) {
 	known := map[string]bool{}
 	f.mu.Lock()
 	f.bus = v.bus
+	note := func(unit string) {
+		known[unit] = true
+		if old, ok := f.states[unit]; !ok || old != v.states[unit] {
+			changed[unit] = v.states[unit]
+		}
+		f.states[unit] = v.states[unit]
+	}
 	for _, app := range set.Apps {
 		for _, w := range app.Workers {
-			known[w.Unit] = true
-			if old, ok := f.states[w.Unit]; !ok || old != v.states[w.Unit] {
-				changed[w.Unit] = v.states[w.Unit]
-			}
-			f.states[w.Unit] = v.states[w.Unit]
+			note(w.Unit)
 		}
+	}
+	for _, unit := range f.o.Units {
+		note(unit)
 	}
 	maps.DeleteFunc(f.states, func(unit string, _ State) bool { return !known[unit] })
 	f.mu.Unlock()

@@ -20,22 +20,29 @@ const maxUnitBytes = 1 << 20
 // view is what one connection knows of the units. It is for one goroutine.
 type view struct {
 	bus    *bus
-	ignore []string
+	ignore []string // immutable
+	extra  []string // immutable; Options.Units
 	// units are those that have a section: loaded ones, and templates.
 	units map[string]unit
-	// states of the units that are loaded and have a section, names by their objects.
+	// states of the units that are loaded and have a section or are extra, names by
+	// their objects.
 	states map[string]State
 	names  map[dbus.ObjectPath]string
 	// enabled are the services that start at boot, by the name of their file.
 	enabled []string
 }
 
-func newView(b *bus, ignore []string) *view {
-	return &view{bus: b, ignore: ignore, units: map[string]unit{}, states: map[string]State{}, names: map[dbus.ObjectPath]string{}}
+func newView(b *bus, o Options) *view {
+	return &view{bus: b, ignore: o.Ignore, extra: o.Units, units: map[string]unit{}, states: map[string]State{}, names: map[dbus.ObjectPath]string{}}
 }
 
-// isWatched reports whether units of this type can have a section.
-func isWatched(name string) bool {
+// isWatched reports whether a unit is to be looked at.
+func (v *view) isWatched(name string) bool {
+	return canHaveSection(name) || slices.Contains(v.extra, name)
+}
+
+// canHaveSection reports whether units of this type are looked through for a section.
+func canHaveSection(name string) bool {
 	switch suffix(name) {
 	case ".service", ".socket", ".timer":
 		return true
@@ -54,7 +61,7 @@ func (v *view) scan(ctx context.Context) error {
 	clear(v.names)
 	for _, row := range rows {
 		// What is "not-found" is only named by others.
-		if row.Load != "loaded" || !isWatched(row.Name) {
+		if row.Load != "loaded" || !v.isWatched(row.Name) {
 			continue
 		}
 		if err := v.inspectLoaded(ctx, row.Name); err != nil {
@@ -68,7 +75,7 @@ func (v *view) scan(ctx context.Context) error {
 	v.enabled = v.enabled[:0]
 	for _, file := range files {
 		name := path.Base(file.Path)
-		if _, instance, template := split(name); template && instance == "" && isWatched(name) {
+		if _, instance, template := split(name); template && instance == "" && canHaveSection(name) {
 			v.inspectTemplate(name, file.Path)
 		}
 		if suffix(name) == ".service" && isEnabled(file.State) {
@@ -103,7 +110,7 @@ func (v *view) inspectLoaded(ctx context.Context, name string) error {
 		return ignoreGone(err)
 	}
 	section, found, problems := readSection(files)
-	if !found {
+	if !found && !slices.Contains(v.extra, name) {
 		return nil
 	}
 	state, err := v.bus.state(ctx, name)
@@ -112,6 +119,9 @@ func (v *view) inspectLoaded(ctx context.Context, name string) error {
 	}
 	v.states[name] = state
 	v.names[object(name)] = name
+	if !found {
+		return nil
+	}
 	v.units[name] = unit{name: name, section: section, problems: problems,
 		enabled: state.Enabled, running: state.Active != "" && state.Active != "inactive"}
 	return nil
@@ -184,7 +194,10 @@ func (v *view) update(s *dbus.Signal) (name string, changed bool) {
 // settled takes over into the set what the states say by now.
 func (v *view) settled() {
 	for name, state := range v.states {
-		u := v.units[name]
+		u, ok := v.units[name]
+		if !ok {
+			continue
+		}
 		u.enabled, u.running = state.Enabled, state.Active != "" && state.Active != "inactive"
 		v.units[name] = u
 	}
