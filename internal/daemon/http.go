@@ -67,15 +67,27 @@ func removeStale(path string) error {
 	return nil
 }
 
-// Serve answers /metrics, /healthz and /readyz on l until ctx is done, and
-// closes l.
-func Serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, health Health) error {
+// Route is what a daemon serves on its private listener beside the rest.
+type Route struct {
+	// Pattern is one of http.ServeMux, such as "GET /health/full".
+	Pattern string
+	Handler http.Handler
+}
+
+// Serve answers /metrics, /healthz, /readyz and the routes on l until ctx is done,
+// and closes l.
+func Serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, health Health, routes ...Route) error {
 	mux := http.NewServeMux()
+	index := "/metrics\n/healthz\n/readyz\n"
+	for _, r := range routes {
+		mux.Handle(r.Pattern, r.Handler)
+		index += r.Pattern[strings.IndexByte(r.Pattern, '/'):] + "\n"
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
 	mux.HandleFunc("GET /healthz", answer(health.Live))
 	mux.HandleFunc("GET /readyz", answer(health.Ready))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, "/metrics\n/healthz\n/readyz\n")
+		io.WriteString(w, index)
 	})
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}

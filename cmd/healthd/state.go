@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sidecar/internal/atomicfile"
+)
+
+// stateFile is the name of the file in the state directory.
+const stateFile = "state.json"
+
+// stateVersion is the version of its format.
+const stateVersion = 1
+
+// savedState is the state file: what a restart must not forget. Each part is a document
+// of the package that owns it.
+type savedState struct {
+	Version    int             `json:"version"`
+	Tree       json.RawMessage `json:"tree"`
+	Audience   json.RawMessage `json:"audience,omitempty"`
+	Heartbeats json.RawMessage `json:"heartbeats,omitempty"`
+}
+
+// restore takes over what an earlier process saved. What cannot be read is kept beside
+// it for people, and everything begins anew: that is no reason not to watch.
+func (w *watcher) restore() error {
+	path := filepath.Join(w.c.stateDir(), stateFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.restoreFrom(b); err != nil {
+		w.log.Error("the saved state is of no use, history begins anew", "path", path, "err", err)
+		return os.Rename(path, path+".bad")
+	}
+	return nil
+}
+
+func (w *watcher) restoreFrom(b []byte) error {
+	var s savedState
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	if s.Version != stateVersion {
+		return fmt.Errorf("version %d, want %d", s.Version, stateVersion)
+	}
+	errs := []error{w.tree.Restore(time.Now(), s.Tree)}
+	if s.Audience != nil {
+		errs = append(errs, w.audience.Restore(s.Audience))
+	}
+	if s.Heartbeats != nil {
+		errs = append(errs, w.env.Heartbeats.UnmarshalJSON(s.Heartbeats))
+	}
+	return errors.Join(errs...)
+}
+
+// save stores the state durably.
+func (w *watcher) save() error {
+	tree, err := w.tree.Save(time.Now())
+	if err != nil {
+		return err
+	}
+	audience, err := w.audience.Save()
+	if err != nil {
+		return err
+	}
+	heartbeats, err := w.env.Heartbeats.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(savedState{stateVersion, tree, audience, heartbeats})
+	if err != nil {
+		return err
+	}
+	w.saving.Lock() // one file, and two may want to write it
+	defer w.saving.Unlock()
+	if err := os.MkdirAll(w.c.stateDir(), 0o700); err != nil {
+		return err
+	}
+	return atomicfile.Replace(filepath.Join(w.c.stateDir(), stateFile), b)
+}
+
+// keepSaving saves every now and then, and at the end.
+func (w *watcher) keepSaving(ctx context.Context) {
+	ticker := time.NewTicker(time.Duration(w.c.State.Save))
+	defer ticker.Stop()
+	failed := false
+	for end := false; !end; {
+		select {
+		case <-ctx.Done():
+			end = true
+		case <-ticker.C:
+		}
+		err := w.save()
+		switch {
+		case err != nil && !failed:
+			w.log.Error("state is not saved", "err", err)
+		case err == nil && failed:
+			w.log.Info("state is saved again")
+		}
+		failed = err != nil
+	}
+}

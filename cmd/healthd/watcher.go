@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sidecar/internal/discover"
+	"sidecar/internal/health"
+	"sidecar/internal/probe"
+	"sidecar/internal/public"
+)
+
+// judgeEvery is how often everything is judged: rules that depend on time alone take
+// effect then.
+const judgeEvery = time.Second
+
+// watcher is the daemon without its listeners: targets in, judgement out.
+type watcher struct {
+	c         *Config
+	log       *slog.Logger
+	env       probe.Env
+	tree      *health.Tree
+	scheduler *probe.Scheduler
+	follower  *discover.Follower // nil if units are not discovered
+	audience  *public.Audience
+	handler   *public.Handler
+	metrics   *metrics
+
+	snapshot atomic.Pointer[health.Snapshot]
+	first    chan struct{} // closed when the targets are known for the first time
+
+	saving sync.Mutex // held while the state file is written
+
+	mu    sync.Mutex
+	units map[string]unitNodes // guarded by mu
+	found *foundSet            // guarded by mu
+	runs  map[string]runOf     // guarded by mu; of units
+}
+
+// foundSet is what was found last, for people.
+type foundSet struct {
+	Apps   []found  `json:"targets"`
+	Silent []string `json:"silent,omitempty"`
+}
+
+// runOf identifies a run of a unit.
+type runOf struct {
+	started  time.Time
+	restarts uint32
+}
+
+func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
+	w := &watcher{c: c, log: log, metrics: newMetrics(), first: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
+	w.env = probe.Env{Heartbeats: probe.NewHeartbeats(nil), Counters: new(probe.Counters), Unit: noUnits}
+	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
+	w.handler = public.New(public.Options{Audience: w.audience})
+	if c.Discover.Enabled {
+		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), OnSet: w.onSet, OnState: w.onState, Log: log})
+		w.env.Unit = unitOf(w.follower)
+	}
+	p := w.plan(nil)
+	tree, err := health.New(time.Now(), p.nodes)
+	if err != nil {
+		return nil, err
+	}
+	w.tree = tree
+	w.scheduler = probe.NewScheduler(c.Probe.Concurrency, w.observe)
+	w.take(p, nil)
+	return w, nil
+}
+
+// unitsOfTargets returns the units that targets of the configuration check.
+func unitsOfTargets(c *Config) (units []string) {
+	for name, t := range c.Target {
+		a, _ := ofTarget(name, t)
+		for _, w := range a.workers {
+			for _, check := range w.checks {
+				if unit, ok := strings.CutPrefix(check, "unit:"); ok {
+					unit, _, _ = strings.Cut(unit, "#")
+					units = append(units, unit)
+				}
+			}
+		}
+	}
+	slices.Sort(units)
+	return slices.Compact(units)
+}
+
+// monitors returns those of the configuration.
+func monitors(c *Config) (all []public.Monitor) {
+	for name, agent := range c.Public.Monitors {
+		all = append(all, public.Monitor{Name: name, Agent: agent})
+	}
+	slices.SortFunc(all, func(a, b public.Monitor) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// plan makes nodes and checks of the configuration, of what was discovered (nil: not
+// yet), and healthd's own.
+func (w *watcher) plan(set *discover.Set) *planner {
+	p := newPlanner(w.c, w.env)
+	p.addConfig()
+	if set != nil {
+		p.addUnits(set)
+	}
+	p.finish()
+	own := func(name string, weight health.Weight, run probe.Func) {
+		id := ownName + "/" + name
+		p.nodes = append(p.nodes, health.Node{ID: id, Parent: ownName, Weight: weight, Every: ownEvery})
+		p.checks = append(p.checks, probe.Check{ID: id, Kind: ownName, Key: name, Every: ownEvery, Timeout: ownEvery, Run: run})
+	}
+	p.nodes = append(p.nodes, health.Node{ID: ownName})
+	own("monitors", health.Degraded, w.audience.Check)
+	if w.follower != nil {
+		own("units", health.Critical, w.checkDiscovery)
+	}
+	return p
+}
+
+// ownEvery is how often healthd looks at itself.
+const ownEvery = 10 * time.Second
+
+// checkDiscovery judges whether units are followed. As long as it is not known what
+// there is to watch, nothing can be said to be well.
+func (w *watcher) checkDiscovery(context.Context) health.Result {
+	select {
+	case <-w.first:
+	default:
+		return health.Result{State: health.Unknown, Text: "units with a section have not been found yet"}
+	}
+	if !w.follower.Connected() {
+		return health.Result{State: health.Warn, Text: "units are not followed: " + discover.ErrNoBus.Error()}
+	}
+	return health.Result{State: health.Pass}
+}
+
+// take makes a plan that the tree has the present one. silent are the services without
+// a section.
+func (w *watcher) take(p *planner, silent []string) {
+	w.mu.Lock()
+	w.units = p.units
+	w.found = &foundSet{p.found, silent}
+	w.mu.Unlock()
+	w.scheduler.Set(p.checks)
+	w.log.Info("watch", "targets", len(p.found), "checks", len(p.checks))
+	for _, f := range p.found {
+		for _, text := range f.Problems {
+			w.log.Warn("a target is not as it should be", "target", f.Name, "from", f.Source, "problem", text)
+		}
+	}
+}
+
+// onSet takes what was discovered.
+func (w *watcher) onSet(set *discover.Set) {
+	p := w.plan(set)
+	if err := w.tree.Replace(time.Now(), p.nodes); err != nil {
+		// A circle of dependencies, which one unit file alone does not show. Without
+		// them everything is still watched.
+		w.log.Error("dependencies of units are left out", "err", err)
+		for i := range p.nodes {
+			if !strings.HasSuffix(p.nodes[i].ID, "/unit") && !dependsOnUnit(p.nodes[i]) {
+				p.nodes[i].DependsOn = nil
+			}
+		}
+		if err := w.tree.Replace(time.Now(), p.nodes); err != nil {
+			w.log.Error("what was discovered cannot be watched, all goes on as before", "err", err)
+			return
+		}
+	}
+	w.take(p, set.Silent)
+	select {
+	case <-w.first:
+	default:
+		close(w.first)
+		w.scheduler.Probe(ownName + "/units")
+	}
+}
+
+// dependsOnUnit reports whether a node is a check that depends on the check of its own
+// unit.
+func dependsOnUnit(n health.Node) bool {
+	return len(n.DependsOn) == 1 && n.Parent != "" && n.DependsOn[0] == n.Parent+"/unit"
+}
+
+// onState takes the change of a unit's state: at once, not when its check is due.
+func (w *watcher) onState(unit string, s discover.State) {
+	now := time.Now()
+	w.mu.Lock()
+	nodes := w.units[unit]
+	last, known := w.runs[unit]
+	w.runs[unit] = runOf{s.Started, s.Restarts}
+	w.mu.Unlock()
+	if known && !s.Started.IsZero() && (!s.Started.Equal(last.started) || s.Restarts > last.restarts) {
+		for _, id := range nodes.workers {
+			w.tree.Restarted(id, now)
+		}
+	}
+	for _, id := range nodes.checks {
+		w.scheduler.Probe(id)
+	}
+}
+
+// observe is the sink of the scheduler.
+func (w *watcher) observe(id string, at time.Time, r health.Result) (reprobe bool) {
+	return w.tree.Observe(id, at, r)
+}
+
+// run watches until ctx is done.
+func (w *watcher) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if w.follower != nil {
+		wg.Go(func() { w.follower.Run(ctx) })
+	}
+	wg.Go(func() {
+		if err := w.scheduler.Run(ctx); err != nil {
+			w.log.Error("end with a check that does not", "err", err)
+		}
+	})
+	ticker := time.NewTicker(judgeEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			w.judge(time.Now())
+		}
+	}
+}
+
+// judge makes a snapshot and publishes it.
+func (w *watcher) judge(now time.Time) {
+	s := w.tree.Snapshot(now)
+	last := w.snapshot.Swap(s)
+	w.handler.Publish(s)
+	if last == nil {
+		return
+	}
+	if last.State != s.State {
+		w.log.Log(context.Background(), levelOf(s.State), "state of the machine", "state", s.State, "was", last.State, "why", s.Text, "causes", s.Roots(""))
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		was := last.Node(n.ID)
+		if was == nil || was.State == n.State {
+			continue
+		}
+		w.metrics.transition(n.ID)
+		level := slog.LevelDebug
+		if n.Parent == "" {
+			level = levelOf(n.State)
+		}
+		w.log.Log(context.Background(), level, "state of a target", "target", n.ID, "state", n.State, "was", was.State, "why", n.Text)
+	}
+	w.metrics.keep(s)
+}
+
+// levelOf returns how loud a state is said.
+func levelOf(s health.State) slog.Level {
+	switch s {
+	case health.Fail, health.Unknown:
+		return slog.LevelError
+	case health.Warn:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+// maxAge is how long the scheduler and the judgement may stand still before healthd is
+// taken for stuck.
+const maxAge = 10 * time.Second
+
+// alive returns an error if healthd does not do its work.
+func (w *watcher) alive() error {
+	if age := w.scheduler.Age(); age > maxAge {
+		return fmt.Errorf("checks have not been run for %v", age.Round(time.Second))
+	}
+	if age, ok := w.handler.Age(); ok && age > maxAge {
+		return fmt.Errorf("nothing has been judged for %v", age.Round(time.Second))
+	}
+	return nil
+}
+
+// ready returns an error as long as it is not known what there is to watch.
+func (w *watcher) ready() error {
+	if w.follower == nil {
+		return nil
+	}
+	select {
+	case <-w.first:
+		return nil
+	default:
+		return discover.ErrNoBus
+	}
+}
+
+// status is what `systemctl status` shows.
+func (w *watcher) status() (string, bool) {
+	if err := w.alive(); err != nil {
+		return err.Error(), false
+	}
+	s := w.snapshot.Load()
+	if s == nil {
+		return "starting", true
+	}
+	counts := map[health.State]int{}
+	for i := range s.Nodes {
+		if s.Nodes[i].Parent == "" && s.Nodes[i].ID != ownName {
+			counts[s.Nodes[i].State]++
+		}
+	}
+	text := s.State.String()
+	for _, state := range []health.State{health.Fail, health.Unknown, health.Warn, health.Starting, health.Maintenance, health.Pass} {
+		if n := counts[state]; n > 0 {
+			text += fmt.Sprintf(", %d %s", n, state)
+		}
+	}
+	return text, true
+}
