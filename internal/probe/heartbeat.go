@@ -28,7 +28,7 @@ type Heartbeats struct {
 // beat is the word of one job.
 type beat struct {
 	At      time.Time `json:"at,omitzero"`      // of the last end
-	Started time.Time `json:"started,omitzero"` // of the last start, zero if the job does not tell it
+	Started time.Time `json:"started,omitzero"` // of the run that has not ended; zero if there is none, or the job does not tell
 	Failed  bool      `json:"failed,omitempty"`
 	Text    string    `json:"text,omitempty"`
 	Since   time.Time `json:"since,omitzero"` // when the job was first expected
@@ -93,7 +93,7 @@ func (h *Heartbeats) take(name, how, note string) bool {
 		}
 		b.Failed, b.Text = true, strings.TrimSpace(fmt.Sprintf("exit status %d %s", code, note))
 	}
-	b.At = h.now()
+	b.At, b.Started = h.now(), time.Time{}
 	h.last[name] = b
 	return true
 }
@@ -186,7 +186,7 @@ func (b beat) judge(now time.Time, maxAge, maxRun time.Duration) health.Result {
 		r = fail("the job says that it failed: %s", b.Text)
 	case age > maxAge:
 		r = fail("no heartbeat for more than %s", about(maxAge))
-	case maxRun > 0 && b.Started.After(b.At) && now.Sub(b.Started) > maxRun:
+	case maxRun > 0 && !b.Started.IsZero() && now.Sub(b.Started) > maxRun:
 		r = fail("the job has started and not ended within %s", about(maxRun))
 	}
 	return measured(r, "last_success_timestamp_seconds", float64(b.At.UnixMilli())/1e3)

@@ -130,7 +130,8 @@ type target struct {
 // the targets and their options. Every kind has "every" and "timeout".
 //
 // Nothing is connected to, opened or read. Heartbeats learns the names of heartbeats.
-// The error is or wraps ErrKind or ErrOption, or says what is wrong with the text.
+// The error wraps ErrKind or ErrOption, or says what is wrong with the text, which it
+// does not quote: a password may stand where none belongs.
 func Parse(text string, extra map[string]string, env Env) (Check, error) {
 	if env.Now == nil {
 		env.Now = time.Now
@@ -140,11 +141,11 @@ func Parse(text string, extra map[string]string, env Env) (Check, error) {
 	}
 	t, err := splitTarget(text, extra, env)
 	if err != nil {
-		return Check{}, fmt.Errorf("parse check %q: %w", cutText(text, 64), err)
+		return Check{}, fmt.Errorf("parse check: %w", err)
 	}
 	c, err := t.check()
 	if err != nil {
-		return Check{}, fmt.Errorf("parse check %q: %w", cutText(text, 64), err)
+		return Check{}, fmt.Errorf("parse check: %w", err)
 	}
 	return c, nil
 }

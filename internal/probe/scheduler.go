@@ -27,6 +27,9 @@ const (
 	jitter = 0.05
 	// fast is the time to a run that the sink asked for.
 	fast = time.Second
+	// gather is by how much a run may be late, so that several start together: waking
+	// the process costs more than a check does.
+	gather = 250 * time.Millisecond
 	// overtime is how long after its Timeout a run is given up: a system call on a dead
 	// network file system cannot be stopped.
 	overtime = 2 * time.Second
@@ -61,7 +64,7 @@ type entry struct {
 	check   Check
 	due     time.Time
 	index   int  // in the queue; -1: not in it
-	fresh   bool // has not ended once
+	fresh   bool // is not spread yet
 	removed bool
 	stuck   bool      // the run was given up
 	start   time.Time // of the run
@@ -177,7 +180,8 @@ func (s *Scheduler) round(ctx context.Context) time.Duration {
 	for len(s.queue) > 0 {
 		e := s.queue[0]
 		if d := e.due.Sub(now); d > 0 {
-			wait = min(wait, d)
+			g := e.gather()
+			wait = min(wait, (d/g+1)*g)
 			break
 		}
 		if len(s.running) >= s.concurrency {
@@ -249,20 +253,25 @@ func (s *Scheduler) forget(e *entry) {
 	delete(s.running, e)
 }
 
-// next returns when the check runs next. The second run is anywhere in the second half
-// of the interval: the first ones were close together.
+// next returns when the check runs next. The second run is anywhere in an interval: the
+// first ones were close together, and from then on all are spread evenly.
 func (e *entry) next(reprobe bool) time.Time {
-	every := e.check.Every
-	first := e.fresh
-	e.fresh = false
+	every, from := e.check.Every, e.start
+	if from.Sub(e.due) <= e.gather() {
+		from = e.due // so that waiting for others does not make the interval longer
+	}
 	switch {
 	case reprobe:
 		return time.Now().Add(min(fast, every))
-	case first:
-		return e.start.Add(every/2 + part(every/2))
+	case e.fresh:
+		e.fresh = false
+		return from.Add(every/20 + part(every))
 	}
-	return e.start.Add(time.Duration(float64(every) * (1 - jitter + 2*jitter*rand.Float64())))
+	return from.Add(time.Duration(float64(every) * (1 - jitter + 2*jitter*rand.Float64())))
 }
+
+// gather returns by how much a run may be late for the sake of others.
+func (e *entry) gather() time.Duration { return min(gather, e.check.Every/10) }
 
 // drain waits for the runs that go on, whose context is done.
 func (s *Scheduler) drain(timer *time.Timer) error {
