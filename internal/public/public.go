@@ -106,8 +106,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.code == http.StatusMethodNotAllowed {
 		header["Allow"] = allowed
 	}
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 || !r.ProtoAtLeast(1, 1) {
 		// The body of a GET means nothing, and is not read to its end for the next request.
+		// HTTP/1.0 always ends with the answer: its keep-alive is no standard.
 		header["Connection"] = closing
 	}
 	w.WriteHeader(p.code)

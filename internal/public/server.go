@@ -18,9 +18,8 @@ const (
 	maxHeaderBytes = 8 << 10
 	// headerSlack is what net/http adds to Server.MaxHeaderBytes.
 	headerSlack = 4 << 10
-	// stopTimeout bounds the end: longer than net/http waits for the first request of
-	// a connection that it has just accepted, 5 s.
-	stopTimeout = 7 * time.Second
+	// stopTimeout bounds the end: longer than a client has to send its headers.
+	stopTimeout = 5 * time.Second
 )
 
 // ServerOptions are the settings of a Server.
@@ -28,7 +27,7 @@ type ServerOptions struct {
 	// Handler answers, usually a *Handler.
 	Handler http.Handler
 	// MaxConns is how many connections may be open. For each one above it the one that
-	// has finished no request for the longest time is closed: so idle clients cost
+	// began or finished a request the longest time ago is closed: so idle clients cost
 	// others nothing. Default DefaultMaxConns.
 	MaxConns int
 	// Logger is told, at debug level, what clients do wrong. Required.
@@ -81,24 +80,32 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 			running--
 		}
 	}
-	// Not Shutdown at once: it would overlook what is being accepted at this moment.
-	// When Serve has returned, all that was accepted is known.
 	for _, l := range listeners {
 		_ = l.Close()
 	}
 	for range running {
 		<-failed
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if stopErr := s.http.Shutdown(stop); stopErr != nil {
-		// What is still open then does not take its answer.
-		_ = s.http.Close()
-	}
+	s.drain()
 	if errors.Is(err, net.ErrClosed) {
 		err = errors.New("serve: the listener was closed")
 	}
 	return err
+}
+
+// drain lets all connections that were accepted have their answers, for a while. It
+// is not http.Server.Shutdown, which closes a connection without a word if its first
+// request is read after Shutdown has begun: with a socket that systemd keeps, that
+// would be the only request that a restart loses.
+func (s *Server) drain() {
+	s.http.SetKeepAlivesEnabled(false) // closes those that are idle, and others after their answer
+	timeout := time.NewTimer(stopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-s.gate.drained():
+	case <-timeout.C:
+	}
+	_ = s.http.Close()
 }
 
 // Conns returns how many connections are open, and how many have been closed to make
@@ -113,8 +120,21 @@ func (s *Server) Conns() (open int, evicted uint64) {
 type gate struct {
 	limit   int
 	mu      sync.Mutex
-	open    *list.List // of *conn, by the time of accept or of the last answer; guarded by mu
-	evicted uint64     // guarded by mu
+	open    *list.List    // of *conn, by the time of accept, or of the begin or end of the last request; guarded by mu
+	evicted uint64        // guarded by mu
+	empty   chan struct{} // closed when open gets empty; nil until somebody waits; guarded by mu
+}
+
+// drained returns a channel that is closed when no connection is open. Nothing may be
+// added any more.
+func (g *gate) drained() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.empty = make(chan struct{})
+	if g.open.Len() == 0 {
+		close(g.empty)
+	}
+	return g.empty
 }
 
 func (g *gate) add(c *conn) {
@@ -137,13 +157,17 @@ func (g *gate) remove(c *conn) {
 	if c.place != nil {
 		g.open.Remove(c.place)
 		c.place = nil
+		if g.empty != nil && g.open.Len() == 0 {
+			close(g.empty)
+		}
 	}
 }
 
-// changed is called by net/http; a connection is idle when an answer has been sent.
+// changed is called by net/http: a connection is active when the first byte of a
+// request comes, and idle when it has been answered.
 func (g *gate) changed(nc net.Conn, state http.ConnState) {
 	c, ok := nc.(*conn)
-	if !ok || state != http.StateIdle {
+	if !ok || state != http.StateActive && state != http.StateIdle {
 		return
 	}
 	g.mu.Lock()
