@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 
 	"sidecar/internal/health"
 )
@@ -86,6 +87,8 @@ func (c *mysql) session(w io.ReadWriter) (health.Result, error) {
 	if greeting[0] != 10 || !ok {
 		return health.Result{}, errMalformed
 	}
+	// MariaDB says so to replicas of MySQL that know versions up to 9 only.
+	version = strings.TrimPrefix(version, "5.5.5-")
 	login := binary.LittleEndian.AppendUint32(nil, mysqlCapabilities)
 	login = binary.LittleEndian.AppendUint32(login, maxMessageBytes)
 	login = append(append(login, 45), make([]byte, 23)...) // utf8mb4, filler

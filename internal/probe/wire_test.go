@@ -360,6 +360,7 @@ func TestMySQL(t *testing.T) {
 		words  string
 	}{
 		{"logged in", []string{greeting, my(2, "\x00\x00\x00\x02\x00\x00\x00")}, health.Pass, "version 8.0.36"},
+		{"MariaDB", []string{my(0, "\x0a5.5.5-10.11.19-MariaDB\x00rest"), my(2, "\x00")}, health.Pass, "version 10.11.19-MariaDB"},
 		{"access denied", []string{greeting, my(2, "\xff\x15\x04#28000Access denied for user")}, health.Pass, "not that of this user"},
 		{"another plugin", []string{greeting, my(2, "\xfecaching_sha2_password\x00salt"), my(4, "\x00\x00\x00\x02\x00\x00\x00")}, health.Pass, "8.0.36"},
 		{"another plugin, denied", []string{greeting, my(2, "\xfeunix_socket\x00"), my(4, "\xff\xa2\x06#28000Access denied")}, health.Pass, "not that of this user"},

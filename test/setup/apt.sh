@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that tests and the demo need and that are missing.
 #
-#   apt.sh [GROUP...]      groups: machine faults node oracle brokers (all of them by default)
+#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health (all of them by default)
 #
 # It can be run as often as one likes, and does nothing when nothing is missing.
 # What is there already counts, wherever it came from: a node outside of Debian's
@@ -30,6 +30,14 @@ want_header() {
 		[ -e "$dir/$1" ] && return
 	done
 	want "/usr/include/$1" "$2"
+}
+
+# PostgreSQL's server lies in a directory of its version.
+want_postgresql() {
+	for file in /usr/lib/postgresql/*/bin/initdb; do
+		[ -e "$file" ] && return
+	done
+	want initdb postgresql
 }
 
 collect() {
@@ -77,8 +85,12 @@ collect() {
 			want java openjdk-17-jre-headless
 			want mvn maven
 			;;
+		health) # servers that healthd checks
+			want redis-server redis-server
+			want_postgresql
+			;;
 		*)
-			say "no package group \"$group\" (there are: machine faults node oracle brokers)"
+			say "no package group \"$group\" (there are: machine faults node oracle brokers health)"
 			exit 2
 			;;
 		esac
@@ -112,7 +124,7 @@ get() {
 	done
 }
 
-[ $# -gt 0 ] || set -- machine faults node oracle brokers
+[ $# -gt 0 ] || set -- machine faults node oracle brokers health
 collect "$@"
 if [ -n "$foreign" ]; then
 	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
