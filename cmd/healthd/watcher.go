@@ -61,7 +61,7 @@ func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
 	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
 	w.handler = public.New(public.Options{Audience: w.audience})
 	if c.Discover.Enabled {
-		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), OnSet: w.onSet, OnState: w.onState, Log: log})
+		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), OnSet: w.onSet, OnState: w.onState, OnBus: w.onBus, Log: log})
 		w.env.Unit = unitOf(w.follower)
 	}
 	p := w.plan(nil)
@@ -178,9 +178,11 @@ func (w *watcher) onSet(set *discover.Set) {
 	case <-w.first:
 	default:
 		close(w.first)
-		w.scheduler.Probe(ownName + "/units")
 	}
 }
+
+// onBus takes the news that units are followed, or not any more.
+func (w *watcher) onBus(bool) { w.scheduler.Probe(ownName + "/units") }
 
 // dependsOnUnit reports whether a node is a check that depends on the check of its own
 // unit.

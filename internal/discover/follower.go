@@ -32,10 +32,12 @@ type Options struct {
 	Units []string
 	// OnSet is told what was found, at first and after every change; OnState of each
 	// change of the state of a unit that belongs to the set or to Units, the first
-	// state included. Both are called by Run, one at a time, and must not block. nil is
-	// allowed.
+	// state included; OnBus of the connection, when it is there and everything is
+	// known, and when it is lost. All are called by Run, one at a time, and must not
+	// block. nil is allowed.
 	OnSet   func(*Set)
 	OnState func(unit string, s State)
+	OnBus   func(connected bool)
 	Log     *slog.Logger
 }
 
@@ -56,6 +58,9 @@ func New(o Options) *Follower {
 	}
 	if o.OnState == nil {
 		o.OnState = func(string, State) {}
+	}
+	if o.OnBus == nil {
+		o.OnBus = func(bool) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -121,11 +126,12 @@ func (f *Follower) Usage(ctx context.Context, unit string) (Usage, error) {
 	return b.usage(ctx, unit)
 }
 
-// setBus notes the connection, or its end.
-func (f *Follower) setBus(b *bus) {
+// lose notes the end of the connection.
+func (f *Follower) lose() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.bus = b
+	f.bus = nil
+	f.mu.Unlock()
+	f.o.OnBus(false)
 }
 
 // setState notes the state of a unit of the set and tells it.

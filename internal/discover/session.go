@@ -30,9 +30,10 @@ func (f *Follower) session(ctx context.Context, up func()) error {
 	if err := v.scan(ctx); err != nil {
 		return err
 	}
-	defer f.setBus(nil)
+	defer f.lose()
 	f.publish(v)
 	up()
+	f.o.OnBus(true)
 	wait := newPending()
 	defer wait.timer.Stop()
 	for {

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sidecar/internal/settings"
+)
+
+// load loads the configuration from a text and arguments, and nothing else.
+func load(t *testing.T, text string, set ...string) (*Config, *settings.Effective, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "healthd.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return loadConfig(settings.Options{Env: []string{"HEALTHD_CONFIG_DIR=/nonexistent"}, File: file, Set: set})
+}
+
+// TestDefaultFile: the file that documents the defaults sets every key, to the very
+// default.
+func TestDefaultFile(t *testing.T) {
+	const file = "../../config/healthd/default.toml"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got, err := load(t, string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, want, err := load(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(dump(t, want), dump(t, got)); d != "" {
+		t.Error(d)
+	}
+	for line := range strings.Lines(dump(t, want)) {
+		key, _, ok := strings.Cut(line, " = ")
+		if ok && !strings.Contains(string(text), "\n"+strings.TrimSpace(line)+"\n") {
+			t.Errorf("%s is not in the file as config prints it: %s", key, line)
+		}
+	}
+}
+
+var comment = regexp.MustCompile(`(?m)  # .*$|^# read .*\n`)
+
+// dump returns what config prints, without the origins.
+func dump(t *testing.T, e *settings.Effective) string {
+	t.Helper()
+	var b strings.Builder
+	if err := e.Dump(&b); err != nil {
+		t.Fatal(err)
+	}
+	return comment.ReplaceAllString(b.String(), "")
+}
+
+func TestConfigurationMistakes(t *testing.T) {
+	bad := func(text string, want ...string) {
+		t.Helper()
+		_, _, err := load(t, text)
+		if err == nil {
+			t.Errorf("%s: no error", text)
+			return
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != len(want) {
+			t.Errorf("%s: got %d errors, want %d:\n%v", text, len(lines), len(want), err)
+			return
+		}
+		for i, w := range want {
+			if !strings.Contains(lines[i], w) {
+				t.Errorf("%s: got %s, want %s", text, lines[i], w)
+			}
+		}
+	}
+	bad("public.listen = ['x']\nprivate.listen = '1'\nprivate.socket = 'a'", `public.listen: "x" is not an address`, "private.listen:", "private.socket: want an absolute path")
+	bad("public.listen = ['']", "is not an address")
+	bad("public.max_connections = 0\npublic.quiet = '1s'\nprobe.concurrency = 0\nstate.save = '1ms'", "at least 1", "at least 1m", "at least 1", "at least 1s")
+	bad("judge.rise = 0\njudge.fall = 61", "healthd.toml:1: set judge.rise: want 1 to 60, found 0", "judge.fall")
+	bad("log.level = 'loud'\nlog.format = 'xml'", "log.level", "log.format")
+	bad("discover.ignore = ['[']", "is not a pattern")
+	bad("public.monitors.own = ''", "User-Agent")
+	bad("[target.a]\nchekcs = []", "did you mean target.a.checks?")
+	bad("[target.a]", "target.a.checks: want at least one check")
+	bad("\n[target.a]\nchecks = ['gopher://x']", `healthd.toml:3: set target.a.checks: parse check "gopher://x": unknown kind of check`)
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nweight = 'heavy'\ngroup = 'b'", "target.a.group: there is no group", "target.a.weight")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nworkers = '0'", "target.a.workers: want a number such as 10")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1%i']\nworkers = '3'\nquorum = 4", "a quorum of 4 of 3 workers")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nquorum = 1", "a quorum is for several workers")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\npublic = 'ALL-OK'", "target.a.public")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\npublic = 'Shop'\n[target.b]\nchecks = ['tcp://127.0.0.1:1']\npublic = 'shop'", `is that of a already`)
+	bad("[group.a]\n[target.a]\nchecks = ['tcp://127.0.0.1:1']", `the name "a" is taken`)
+	bad("[target.healthd]\nchecks = ['tcp://127.0.0.1:1']", `the name "healthd" is taken`)
+	bad("[target.'a b']\nchecks = ['tcp://127.0.0.1:1']", "is no name")
+	bad("[group.a]\ngroup = 'c'\nweight = 'x'\npublic = '-'", "group.a.group", "group.a.public", "group.a.weight")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\ndepends_on = ['b']\n[target.b]\nchecks = ['tcp://127.0.0.1:1']\ndepends_on = ['a']", "depend")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\ninterval = '1s'\ntimeout = '2s'", "timeout")
+	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nrise = 61", "rise 61")
+	if _, _, err := load(t, "[target.a]\nchecks = ['tcp://127.0.0.1:1', 'unit:x.service']\ndepends_on = ['not-deployed-yet']\nx = 2\ny = 5"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "")
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	c := defaultConfig()
+	if c.stateDir() != "/var/lib/healthd" || c.socketPath() != "/run/healthd/private.sock" {
+		t.Errorf("by themselves %s, %s", c.stateDir(), c.socketPath())
+	}
+	t.Setenv("STATE_DIRECTORY", "/s")
+	t.Setenv("RUNTIME_DIRECTORY", "/r")
+	if c.stateDir() != "/s" || c.socketPath() != "/r/private.sock" {
+		t.Errorf("as a unit %s, %s", c.stateDir(), c.socketPath())
+	}
+	c.State.Dir, c.Private.Socket = "/x", "/y"
+	if c.stateDir() != "/x" || c.socketPath() != "/y" {
+		t.Errorf("as configured %s, %s", c.stateDir(), c.socketPath())
+	}
+}
