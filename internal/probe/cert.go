@@ -39,7 +39,7 @@ func newExpiry(t *target) *expiry {
 // Options: warn (21d) and fail (3d) before the end, name (of the certificate), ca (a
 // file of roots), verify (no: only the dates count).
 func tlsCheck(t *target) (Func, error) {
-	at, err := t.endpointAndPath443()
+	at, err := t.endpoint("443")
 	if err != nil {
 		return nil, err
 	}
@@ -71,13 +71,6 @@ func tlsCheck(t *target) (Func, error) {
 		}
 		return r
 	}, nil
-}
-
-func (t *target) endpointAndPath443() (endpoint, error) {
-	if t.url == nil {
-		return endpoint{}, errors.New("want tls://host:port")
-	}
-	return t.endpointAndPath("443")
 }
 
 func verifyChain(chain []*x509.Certificate, config *tls.Config, now time.Time) error {

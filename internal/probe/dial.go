@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -29,10 +28,16 @@ func (t *target) endpoint(def string) (endpoint, error) {
 	if socket := t.opt.text("socket", ""); socket != "" {
 		return endpoint{network: "unix", address: socket}, nil
 	}
+	if t.url.Host == "" && len(t.url.Path) > 1 {
+		return endpoint{network: "unix", address: t.url.Path}, nil
+	}
+	return t.hostPort(def)
+}
+
+// hostPort returns the endpoint of a URL's host and port.
+func (t *target) hostPort(def string) (endpoint, error) {
 	host, port := t.url.Hostname(), t.url.Port()
 	switch {
-	case host == "" && port == "" && strings.HasPrefix(t.url.Path, "/") && len(t.url.Path) > 1:
-		return endpoint{network: "unix", address: t.url.Path}, nil
 	case host == "":
 		return endpoint{}, errors.New("the host is missing")
 	case port == "" && def == "":

@@ -43,7 +43,7 @@ func dnsCheck(t *target) (Func, error) {
 	}
 	name := t.rest
 	if t.url != nil {
-		at, err := t.endpointAndPath("53")
+		at, err := t.hostPort("53")
 		if err != nil {
 			return nil, err
 		}
@@ -62,15 +62,6 @@ func dnsCheck(t *target) (Func, error) {
 	var err error
 	c.name, err = dnsmessage.NewName(strings.TrimSuffix(name, ".") + ".")
 	return c.run, err
-}
-
-// endpointAndPath is endpoint for a URL whose path is something else.
-func (t *target) endpointAndPath(port string) (endpoint, error) {
-	with := *t
-	u := *t.url
-	u.Path = ""
-	with.url = &u
-	return with.endpoint(port)
 }
 
 // system asks as every program of this machine does.

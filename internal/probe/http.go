@@ -55,8 +55,8 @@ type answer struct {
 
 // newWeb takes host, path and the options socket, header.NAME, host, ca, verify and
 // name of a target.
-func newWeb(t *target, u *url.URL) (*web, error) {
-	w := &web{secrets: map[string]settings.Secret{}, host: u.Host}
+func newWeb(t *target, u *url.URL, method string) (*web, error) {
+	w := &web{method: method, secrets: map[string]settings.Secret{}, host: u.Host}
 	port := "80"
 	if u.Scheme == "https" {
 		port = "443"
@@ -66,13 +66,12 @@ func newWeb(t *target, u *url.URL) (*web, error) {
 		}
 	}
 	with := *t
-	with.url = &url.URL{Scheme: u.Scheme, Host: u.Host}
+	with.url = &url.URL{Scheme: u.Scheme, Host: u.Host} // without a path, which is no socket
 	var err error
 	if w.at, err = with.endpoint(port); err != nil {
 		return nil, err
 	}
 	w.host = t.opt.text("host", w.host)
-	w.method = t.opt.oneOf("method", "GET", "GET", "HEAD")
 	headers := t.opt.prefixed("header.")
 	for name, ref := range headers {
 		// A value that is a reference is a secret: it is read anew for each run.
@@ -254,7 +253,7 @@ func httpCheck(t *target) (Func, error) {
 	if t.url == nil {
 		return nil, errors.New("want http://host:port/path")
 	}
-	w, err := newWeb(t, t.url)
+	w, err := newWeb(t, t.url, t.opt.oneOf("method", "GET", "GET", "HEAD"))
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func logshipCheck(t *target) (Func, error) {
 		if t.opt.has("socket") {
 			return nil, errors.New("want a path or the option socket")
 		}
-		t.opt.values["socket"] = t.url.Path
+		t.opt.values["socket"] = t.url.Path // so that newWeb finds it
 	}
 	if host == "" {
 		host = "localhost"
@@ -57,10 +57,10 @@ func logshipCheck(t *target) (Func, error) {
 		t.opt.bad("fail", errors.New("it is below the limit of warn"))
 	}
 	var err error
-	if c.metrics, err = newWeb(t, &url.URL{Scheme: "http", Host: host, Path: "/metrics"}); err != nil {
+	if c.metrics, err = newWeb(t, &url.URL{Scheme: "http", Host: host, Path: "/metrics"}, "GET"); err != nil {
 		return nil, err
 	}
-	c.ready, err = newWeb(t, &url.URL{Scheme: "http", Host: host, Path: "/readyz"})
+	c.ready, err = newWeb(t, &url.URL{Scheme: "http", Host: host, Path: "/readyz"}, "GET")
 	return c.run, err
 }
 

@@ -126,8 +126,8 @@ type target struct {
 
 // Parse returns the check of a target such as "http://127.0.0.1:3000/health". What
 // stands behind '#', as "name=value&name=value" with %-escapes, are options; more
-// come in extra, which may be nil and is not kept. docs/health.md, "Checks", lists
-// the targets and their options. Every kind has "every" and "timeout".
+// come in extra, which may be nil and is not kept. docs/checks.md has the targets and
+// their options. Every kind has "every" and "timeout".
 //
 // Nothing is connected to, opened or read. Heartbeats learns the names of heartbeats.
 // The error wraps ErrKind or ErrOption, or says what is wrong with the text, which it

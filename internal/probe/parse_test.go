@@ -83,6 +83,10 @@ func TestParseErrors(t *testing.T) {
 	bad("mysql://127.0.0.1#user=", "want a name", ErrOption)
 	bad("postgresql://127.0.0.1#user=", "cannot be empty", nil)
 	bad("dns://127.0.0.53", "want dns://server/name", nil)
+	bad("dns://127.0.0.53/example.com#socket=/a", "this check has", ErrOption)
+	bad("dns:///example.com", "host is missing", nil)
+	bad("http://127.0.0.1/#pass=a", "this check has", ErrOption)
+	bad("tls:///", "host is missing", nil)
 	bad("dns:example.com#type=MX", "addresses only", ErrOption)
 	bad("dns:example.com#expect=x", "want addresses", ErrOption)
 	bad("logship:9478", "want logship://", nil)
@@ -178,4 +182,24 @@ func TestUnits(t *testing.T) {
 	}}
 	want(t, probe(t, "unit:a@1.service", env), health.Pass)
 	want(t, probe(t, "unit:b.service", env), health.Unknown, "no bus")
+}
+
+// FuzzParse: any line is a check or an error, and a check is the same again.
+func FuzzParse(f *testing.F) {
+	for _, example := range Kinds() {
+		f.Add(example)
+	}
+	f.Add("redis://:secret@127.0.0.1#password=env:A&role=master&%zz=1")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "ca=") {
+			return // the only option whose file is read
+		}
+		c, err := Parse(text, nil, fullEnv())
+		if (err == nil) != (c.Run != nil && c.Timeout > 0) {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		if again, err2 := Parse(text, nil, fullEnv()); again.Key != c.Key || (err == nil) != (err2 == nil) {
+			t.Errorf("key %q, then %q", c.Key, again.Key)
+		}
+	})
 }
