@@ -129,7 +129,7 @@ type target struct {
 // come in extra, which may be nil and is not kept. docs/checks.md has the targets and
 // their options. Every kind has "every" and "timeout".
 //
-// Nothing is connected to, opened or read. Heartbeats learns the names of heartbeats.
+// Nothing is connected to, and no file is read but that of the option ca. Heartbeats learns the names of heartbeats.
 // The error wraps ErrKind or ErrOption, or says what is wrong with the text, which it
 // does not quote: a password may stand where none belongs.
 func Parse(text string, extra map[string]string, env Env) (Check, error) {
