@@ -1,17 +1,20 @@
 package health
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Snapshot is the state of everything at one time. It is never changed once it has
-// been returned, and can be read by any number of goroutines.
+// been returned, and can be read by any number of goroutines. One that was read from
+// its JSON is as good.
 type Snapshot struct {
 	// At is the time of the snapshot.
 	At time.Time `json:"at"`
 	Standing
 	// Nodes are all nodes, sorted by ID.
 	Nodes []NodeState `json:"nodes"`
-
-	index map[string]int // into Nodes; immutable
 }
 
 // Standing is how a node stands, or the whole machine.
@@ -75,7 +78,8 @@ const MaxTransitions = 16
 // Node returns the state of the node, or nil if there is none with that ID. The
 // caller must not change it.
 func (s *Snapshot) Node(id string) *NodeState {
-	if i, ok := s.index[id]; ok {
+	i, ok := slices.BinarySearchFunc(s.Nodes, id, func(n NodeState, id string) int { return strings.Compare(n.ID, id) })
+	if ok {
 		return &s.Nodes[i]
 	}
 	return nil

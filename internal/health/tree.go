@@ -128,11 +128,7 @@ func (t *Tree) Snapshot(now time.Time) *Snapshot {
 	for _, i := range t.plan.order {
 		j.node(i)
 	}
-	s := &Snapshot{At: now, Standing: j.states[0].Standing, Nodes: j.states[1:], index: make(map[string]int, len(j.states)-1)}
-	for i := range s.Nodes {
-		s.index[s.Nodes[i].ID] = i
-	}
-	return s
+	return &Snapshot{At: now, Standing: j.states[0].Standing, Nodes: j.states[1:]}
 }
 
 // judgement is the making of a Snapshot.

@@ -726,6 +726,13 @@ func TestSnapshotAsJSON(t *testing.T) {
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}
+	var read health.Snapshot
+	if err := json.Unmarshal(b, &read); err != nil {
+		t.Fatal(err)
+	}
+	if n := read.Node("app/1"); n == nil || n.Text != "slow" || !slices.Equal(read.Roots(""), []string{"app/1"}) || read.Node("app/2") != nil {
+		t.Errorf("read again: %+v, roots %q", n, read.Roots(""))
+	}
 }
 
 func TestTextsOfTargetsAreBounded(t *testing.T) {
