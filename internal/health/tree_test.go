@@ -348,6 +348,12 @@ func TestResultsBeforeAGapAreForgotten(t *testing.T) {
 		m.see("n", "p")
 		m.want("n", pass, true)
 	}
+	n.X, n.Y = 3, 5
+	m := start(t, n)
+	m.see("n", "pff")
+	m.wait(time.Hour)
+	m.see("n", "pf")
+	m.want("n", pass, true)
 }
 
 func TestFlapping(t *testing.T) {

@@ -237,6 +237,35 @@ func TestPurePackages(t *testing.T) {
 	}
 }
 
+// TestJudgementIsPure: what judges knows no network, no files, no logger and no clock.
+func TestJudgementIsPure(t *testing.T) {
+	set, all := files(t)
+	checked := 0
+	for _, f := range all {
+		if filepath.ToSlash(filepath.Dir(f.path)) != "internal/health" {
+			continue
+		}
+		checked++
+		for _, imp := range f.ast.Imports {
+			name, _ := strconv.Unquote(imp.Path.Value)
+			if name == "net" || strings.HasPrefix(name, "net/") || name == "os" || strings.HasPrefix(name, "log") || name == "unsafe" {
+				t.Errorf("%s: imports %s", set.Position(imp.Pos()), name)
+			}
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "After", "NewTimer", "NewTicker", "AfterFunc", "Tick"}, sel.Sel.Name) {
+					t.Errorf("%s: time.%s", set.Position(n.Pos()), sel.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	if checked == 0 {
+		t.Error("the package was not found")
+	}
+}
+
 // TestFilesStayReadable bounds functions and files.
 func TestFilesStayReadable(t *testing.T) {
 	set, all := files(t)
