@@ -307,6 +307,10 @@ func TestRow08ReadOnly(t *testing.T) {
 	d.repair(t)
 	s.beginLogship(t)
 	s.load.pause()
+	s.await(t, func() (bool, string) { // order is kept within an input only
+		issued, _, _ := s.load.counts()
+		return s.latest >= issued, fmt.Sprintf("of %d messages in the file %d have come", issued, s.latest)
+	})
 	s.load.put = post(t, s.inputAddress(), clientTimeout)
 	s.load.resume()
 	s.recover(t, 2*time.Second)

@@ -69,7 +69,11 @@ func (s *setup) beginHTTP(t *testing.T, bulk bool) *proxy {
 	})
 	s.url = "gelf+" + p.URL
 	s.beginLogship(t)
-	s.beginLoad(t, 500, post(t, s.inputAddress(), clientTimeout))
+	rate := 500
+	if !bulk {
+		rate = 100 // each message waits for an answer of its own
+	}
+	s.beginLoad(t, rate, post(t, s.inputAddress(), clientTimeout))
 	s.flows(t)
 	return p
 }
