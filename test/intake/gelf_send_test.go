@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,13 +59,16 @@ func (f *flow) bombs(a *sent) error {
 		}
 		resp, err := http.Post(strings.TrimPrefix(f.Listen, "gelf+")+"/gelf", "application/json", bytes.NewReader(body))
 		if err != nil {
-			return err
+			continue // the crowd beside it has all connections
 		}
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusRequestEntityTooLarge {
 			return fmt.Errorf("a bomb is answered by %s", resp.Status)
 		}
 		a.Sent++
+	}
+	if a.Sent == 0 {
+		return errors.New("no bomb was answered")
 	}
 	return nil
 }
