@@ -30,7 +30,8 @@ func TestBodies(t *testing.T) {
 	const js = "application/json"
 	// @nestjs/terminus
 	ok("terminus", js, `{"status":"ok","info":{"db":{"status":"up"}},"error":{},"details":{"db":{"status":"up"}}}`, health.Pass)
-	ok("terminus", js, `{"status":"error","info":{},"error":{"db":{"status":"down","message":"x"}},"details":{"db":{"status":"down"}}}`, health.Fail, "fail: db")
+	ok("terminus", js, `{"status":"error","info":{},"error":{"db":{"status":"down","message":"x"}},"details":{"db":{"status":"down"}}}`, health.Fail, `says status "error"; fail: db`)
+	ok("terminus", js, `{"status":"error","error":{"a":{"status":"down"},"b":{"status":"down"}},"details":{"a":{"status":"down"},"b":{"status":"down"}}}`, health.Fail, "fail: a, b")
 	ok("terminus", js, `{"status":"shutting_down","info":{},"error":{},"details":{}}`, health.Warn)
 	ok("terminus", js, `{"status":"ok","info":{"worker":{"status":"down"}}}`, health.Fail, "worker")
 	bad("terminus", js, `{"status":"pass"}`, "nothing about health")
@@ -99,16 +100,20 @@ func TestChildrenOfAWellWhole(t *testing.T) {
 
 // A tree that never ends, and one with very many parts, cost little and stay short.
 func TestManyParts(t *testing.T) {
-	deep := strings.Repeat(`{"status":"ok","details":{"a":`, 5000) + `{}` + strings.Repeat(`}}`, 5000)
-	s, err := formats()["auto"].read("", []byte(deep), health.Fail)
-	if err == nil && (s.state != health.Pass || len(s.text) > 200) {
-		t.Errorf("deep: %v %v", s, err)
+	deep := func(levels int) string {
+		return strings.Repeat(`{"status":"ok","details":{"a":`, levels) + `{"status":"down"}` + strings.Repeat(`}}`, levels)
+	}
+	for levels, state := range map[int]health.State{1: health.Fail, maxDepth: health.Fail, maxDepth + 1: health.Pass, 4000: health.Pass} {
+		s, err := formats()["auto"].read("", []byte(deep(levels)), health.Fail)
+		if err != nil || s.state != state || len(s.text) > 200 {
+			t.Errorf("%d levels: %v %v, want %s", levels, s, err, state)
+		}
 	}
 	wide := `{"status":"error","details":{` + strings.Repeat(`"x":{"status":"down"},`, 10)
 	for i := range 100 {
 		wide += fmt.Sprintf(`"part%d":{"status":"down"},`, i)
 	}
-	s, err = formats()["auto"].read("", []byte(wide+`"z":{"status":"down"}}}`), health.Fail)
+	s, err := formats()["auto"].read("", []byte(wide+`"z":{"status":"down"}}}`), health.Fail)
 	if err != nil || !strings.Contains(s.text, "and 98 more") || len(s.text) > 300 {
 		t.Errorf("wide: %q %v", s.text, err)
 	}

@@ -118,6 +118,8 @@ func TestHTTPAttacks(t *testing.T) {
 		z.Write(zeros)
 	}
 	z.Close()
+	var empty bytes.Buffer
+	gzip.NewWriter(&empty).Close()
 	endless := func(head string, chunk []byte) func(net.Conn) {
 		return func(c net.Conn) {
 			c.Read(make([]byte, 4096))
@@ -150,6 +152,7 @@ func TestHTTPAttacks(t *testing.T) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n", bomb.Len())
 			c.Write(bomb.Bytes())
 		}, health.Warn, "over 256 KiB", 1},
+		{"gzip of nothing, again and again", endless("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", bytes.Repeat(empty.Bytes(), 1000)), health.Warn, "over 256 KiB", 1},
 		{"broken gzip", says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 20\r\n\r\nnot gzip at all, no."), health.Warn, "gzip", 0},
 		{"hangs", hangs, health.Fail, "no answer in time", 0},
 		{"hangs in the head", func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\nX-A"); hangs(c) }, health.Fail, "no answer in time", 0},

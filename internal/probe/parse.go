@@ -130,8 +130,7 @@ type target struct {
 // their options. Every kind has "every" and "timeout".
 //
 // Nothing is connected to, and no file is read but that of the option ca. Heartbeats learns the names of heartbeats.
-// The error wraps ErrKind or ErrOption, or says what is wrong with the text, which it
-// does not quote: a password may stand where none belongs.
+// The error wraps ErrKind or ErrOption, or says what is wrong with the text.
 func Parse(text string, extra map[string]string, env Env) (Check, error) {
 	if env.Now == nil {
 		env.Now = time.Now
@@ -141,13 +140,24 @@ func Parse(text string, extra map[string]string, env Env) (Check, error) {
 	}
 	t, err := splitTarget(text, extra, env)
 	if err != nil {
-		return Check{}, fmt.Errorf("parse check: %w", err)
+		return Check{}, fmt.Errorf("parse check %q: %w", cutText(withoutSecrets(text), 64), err)
 	}
 	c, err := t.check()
 	if err != nil {
-		return Check{}, fmt.Errorf("parse check: %w", err)
+		return Check{}, fmt.Errorf("parse check %q: %w", cutText(withoutSecrets(text), 64), err)
 	}
 	return c, nil
+}
+
+// withoutSecrets returns the part of a target that can be shown: a password may stand
+// where none belongs, in the options or before the host.
+func withoutSecrets(text string) string {
+	shown, _, _ := strings.Cut(text, "#")
+	if at := strings.LastIndexByte(shown, '@'); at >= 0 && strings.Contains(shown[:at], "//") {
+		start := strings.Index(shown, "//") + 2
+		return shown[:start] + "…" + shown[at:]
+	}
+	return shown
 }
 
 func splitTarget(text string, extra map[string]string, env Env) (*target, error) {

@@ -101,15 +101,13 @@ func TestParseErrors(t *testing.T) {
 // TestSecretsAreNotShown: neither a password in the wrong place nor a reference to one
 // brings it into an error or a key.
 func TestSecretsAreNotShown(t *testing.T) {
-	for _, text := range []string{"redis://:hunter2@127.0.0.1", "redis://127.0.0.1#password=hunter2"} {
+	for _, text := range []string{"redis://:hunter2@127.0.0.1", "redis://127.0.0.1#password=hunter2", "redis://a:hunter2@127.0.0.1/%zz",
+		"redis://a@b:hunter2@127.0.0.1", "odd://a:hunter2@[::1", "redis://127.0.0.1#hunter2", "http://hunter2@127.0.0.1/"} {
 		_, err := Parse(text, nil, Env{})
 		if err == nil {
 			t.Fatalf("%s is parsed", text)
 		}
-		if strings.Contains(errors.Unwrap(err).Error(), "hunter2") {
-			t.Errorf("%v", err)
-		}
-		if strings.Contains(err.Error(), "hunter2") {
+		if strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), text[:5]) {
 			t.Errorf("%v", err)
 		}
 	}
