@@ -58,22 +58,13 @@ func (e endpoint) dial(ctx context.Context) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{Conn: conn}
-	if deadline, ok := ctx.Deadline(); ok {
-		err = conn.SetDeadline(deadline)
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	w.stop = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	return w, nil
+	return &wire{conn, context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })}, nil
 }
 
 // loopbackOnly is a net.Dialer's Control: it sees the address that a name led to.
 func loopbackOnly(_, address string, _ syscall.RawConn) error {
 	a, err := netip.ParseAddrPort(address)
-	if err != nil || !a.Addr().Unmap().IsLoopback() {
+	if err != nil || !a.Addr().IsLoopback() {
 		return errRemote
 	}
 	return nil

@@ -313,6 +313,9 @@ func TestHeartbeats(t *testing.T) {
 	want(t, c.Run(t.Context()), health.Pass)
 	clock = clock.Add(1)
 	want(t, c.Run(t.Context()), health.Fail, "not ended within 2h")
+	ok("/backup", "")
+	clock = clock.Add(3 * time.Hour)
+	want(t, c.Run(t.Context()), health.Pass)
 	for path, code := range map[string]int{"/other": 404, "/": 404, "/backup/256": 404, "/backup/often": 404, "/backup/-1": 404} {
 		if got := send("POST", path, ""); got != code {
 			t.Errorf("%s: %d, want %d", path, got, code)

@@ -268,6 +268,9 @@ func httpCheck(t *target) (Func, error) {
 		}
 		h.path, h.required = &jsonPath{steps: steps, pass: t.opt.list("pass", ""), warn: t.opt.list("warn", "")}, true
 	}
+	if w.method == "HEAD" && (h.required || h.contains != "") {
+		t.opt.bad("method", errors.New("an answer to HEAD has no body to look at"))
+	}
 	for _, c := range t.opt.list("status", "") {
 		code, err := strconv.Atoi(c)
 		if err != nil || code < 100 || code > 999 {

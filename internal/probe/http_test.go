@@ -62,6 +62,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"not HTTP", "SSH-2.0-OpenSSH_9.2\r\n", "", health.Fail, 0, "malformed HTTP"},
 		{"nothing", "", "", health.Fail, 0, "EOF"},
 		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "method=HEAD", health.Pass, 0, ""},
+		{"HEAD of what would be packed", "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\n", "method=HEAD", health.Pass, 0, ""},
 		{"HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\nok", "", health.Pass, 0, ""},
 		{"an encoding not asked for", "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nxx", "", health.Warn, 0, "br"},
 	} {
@@ -223,7 +224,11 @@ func TestRemoteAddresses(t *testing.T) {
 // TestConnectionEndsWithItsContext: cancelling does not wait for the deadline.
 func TestConnectionEndsWithItsContext(t *testing.T) {
 	connected := make(chan struct{})
-	address := listen(t, "tcp", func(c net.Conn) { close(connected); hangs(c) })
+	address := listen(t, "tcp", func(c net.Conn) {
+		c.Read(make([]byte, 4096))
+		close(connected)
+		hangs(c)
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	go func() { <-connected; cancel() }()
 	started := time.Now()

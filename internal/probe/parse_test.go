@@ -58,6 +58,8 @@ func TestParseErrors(t *testing.T) {
 	bad("http://127.0.0.1/#every=1ms", "every from 100ms", ErrOption)
 	bad("http://127.0.0.1/#every=soon", "want", ErrOption)
 	bad("http://127.0.0.1/#json=$..a", "key is missing", ErrOption)
+	bad("http://127.0.0.1/#method=HEAD&format=ietf", "no body to look at", ErrOption)
+	bad("http://127.0.0.1/#method=HEAD&contains=x", "no body to look at", ErrOption)
 	bad("http://127.0.0.1/#header.Host=x", "not the operator's", nil)
 	bad("http://127.0.0.1/#header.X%20Y=x", "cannot be sent", nil)
 	bad("http://127.0.0.1/#header.X=a%0d%0ab", "cannot be sent", nil)
