@@ -89,7 +89,7 @@ func TestConfigurationMistakes(t *testing.T) {
 	bad("public.monitors.own = ''", "User-Agent")
 	bad("[target.a]\nchekcs = []", "did you mean target.a.checks?")
 	bad("[target.a]", "target.a.checks: want at least one check")
-	bad("\n[target.a]\nchecks = ['gopher://x']", `healthd.toml:3: set target.a.checks: parse check "gopher://x": unknown kind of check`)
+	bad("\n[target.a]\nchecks = ['gopher://x']", `healthd.toml:3: set target.a.checks: parse check: unknown kind of check "gopher"`)
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nweight = 'heavy'\ngroup = 'b'", "target.a.group: there is no group", "target.a.weight")
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nworkers = '0'", "target.a.workers: want a number such as 10")
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1%i']\nworkers = '3'\nquorum = 4", "a quorum of 4 of 3 workers")

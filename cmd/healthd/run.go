@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -53,10 +52,6 @@ kept in state.dir, so that a restart is no reason to judge anew.`,
 
 // gcPercent trades memory for CPU: the live heap is small.
 const gcPercent = 50
-
-// firstTimeout is how long the first answer waits for what systemd knows. Later it is
-// given without: not well, as nothing is known.
-const firstTimeout = 3 * time.Second
 
 // runner wires everything and runs it.
 type runner struct {
@@ -127,7 +122,7 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 	}
 	serve(l.private, w.routes())
 	serve(l.socket, w.controls())
-	r.awaitTargets(ctx, w)
+	<-w.judged // soon, also if ctx is done
 	wg.Go(func() { daemon.Supervise(around, r.log, w.status) })
 	daemon.Ready(r.log)
 	// Until it is known what there is to watch, connections wait in the listeners: the
@@ -140,20 +135,4 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 		return fmt.Errorf("serve public.listen: %w", err)
 	}
 	return nil
-}
-
-// awaitTargets waits until it is known what there is to watch, or long enough, and
-// judges for the first time.
-func (r *runner) awaitTargets(ctx context.Context, w *watcher) {
-	if w.follower != nil {
-		timer := time.NewTimer(firstTimeout)
-		defer timer.Stop()
-		select {
-		case <-w.first:
-		case <-timer.C:
-			r.log.Warn("what systemd knows is not known yet, answer without it")
-		case <-ctx.Done():
-		}
-	}
-	w.judge(time.Now())
 }

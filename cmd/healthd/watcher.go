@@ -34,6 +34,8 @@ type watcher struct {
 
 	snapshot atomic.Pointer[health.Snapshot]
 	first    chan struct{} // closed when the targets are known for the first time
+	late     chan struct{} // closed when that has taken too long
+	judged   chan struct{} // closed after the first judgement
 
 	saving sync.Mutex // held while the state file is written
 
@@ -56,7 +58,7 @@ type runOf struct {
 }
 
 func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
-	w := &watcher{c: c, log: log, metrics: newMetrics(), first: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
+	w := &watcher{c: c, log: log, metrics: newMetrics(), first: make(chan struct{}), late: make(chan struct{}), judged: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
 	w.env = probe.Env{Heartbeats: probe.NewHeartbeats(nil), Counters: new(probe.Counters), Unit: noUnits}
 	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
 	w.handler = public.New(public.Options{Audience: w.audience})
@@ -128,11 +130,17 @@ const ownEvery = 10 * time.Second
 
 // checkDiscovery judges whether units are followed. As long as it is not known what
 // there is to watch, nothing can be said to be well.
-func (w *watcher) checkDiscovery(context.Context) health.Result {
+func (w *watcher) checkDiscovery(ctx context.Context) health.Result {
 	select {
 	case <-w.first:
 	default:
-		return health.Result{State: health.Unknown, Text: "units with a section have not been found yet"}
+		select {
+		case <-w.first:
+		case <-w.late:
+			return health.Result{State: health.Unknown, Text: "units with a section have not been found yet"}
+		case <-ctx.Done():
+			return health.Result{State: health.Unknown, Text: "units with a section are still being looked for"}
+		}
 	}
 	if !w.follower.Connected() {
 		return health.Result{State: health.Warn, Text: "units are not followed: " + discover.ErrNoBus.Error()}
@@ -225,6 +233,9 @@ func (w *watcher) run(ctx context.Context) {
 			w.log.Error("end with a check that does not", "err", err)
 		}
 	})
+	w.awaitTargets(ctx)
+	w.judge(time.Now())
+	close(w.judged)
 	ticker := time.NewTicker(judgeEvery)
 	defer ticker.Stop()
 	for {
@@ -235,6 +246,27 @@ func (w *watcher) run(ctx context.Context) {
 			w.judge(time.Now())
 		}
 	}
+}
+
+// firstTimeout is how long the first judgement waits for what systemd knows. Later it is
+// made without, and is not well, as nobody knows what there is to watch.
+const firstTimeout = 5 * time.Second
+
+// awaitTargets waits until it is known what there is to watch, or long enough.
+func (w *watcher) awaitTargets(ctx context.Context) {
+	if w.follower == nil {
+		return
+	}
+	timer := time.NewTimer(firstTimeout)
+	defer timer.Stop()
+	select {
+	case <-w.first:
+	case <-timer.C:
+		w.log.Warn("what systemd knows is not known yet, judge without it")
+	case <-ctx.Done():
+	}
+	close(w.late)
+	w.scheduler.Probe(ownName + "/units")
 }
 
 // judge makes a snapshot and publishes it.

@@ -115,13 +115,11 @@ func (b *bus) units(ctx context.Context) ([]listed, error) {
 	return rows, b.call(ctx, managerPath, manager+".ListUnits", nil, &rows)
 }
 
-// unitFile is a row of ListUnitFiles.
-type unitFile struct{ Path, State string }
-
-// unitFiles returns the unit files that are there, loaded or not.
-func (b *bus) unitFiles(ctx context.Context) ([]unitFile, error) {
-	var rows []unitFile
-	return rows, b.call(ctx, managerPath, manager+".ListUnitFiles", nil, &rows)
+// unitPath returns the directories that systemd reads unit files from, the ones that
+// count most first.
+func (b *bus) unitPath(ctx context.Context) ([]string, error) {
+	var dirs []string
+	return dirs, b.call(ctx, managerPath, properties+".Get", []any{manager, "UnitPath"}, &dirs)
 }
 
 // object returns where the object of a unit is.

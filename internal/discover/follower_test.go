@@ -109,12 +109,14 @@ func want(t *testing.T, got, want string) {
 
 func TestFollowsUnits(t *testing.T) {
 	f := discovertest.New(t)
-	dir := t.TempDir()
+	dir := f.Dir()
 	api := write(t, dir+"/api.service", "[Service]\nExecStart=/bin/true\n[X-Healthd]\nHealth=http://127.0.0.1:3000/health\n")
 	f.Load("api.service", api, nil)
 	f.Load("cron.service", write(t, dir+"/cron.service", "[Service]\n"), nil)
 	f.Load("ssh.service", write(t, dir+"/ssh.service", "[Service]\n"), nil)
-	f.SetFiles(discovertest.UnitFile{Path: api, State: "enabled"}, discovertest.UnitFile{Path: dir + "/cron.service", State: "enabled"}, discovertest.UnitFile{Path: dir + "/ssh.service", State: "enabled"}, discovertest.UnitFile{Path: dir + "/off.service", State: "disabled"})
+	for _, unit := range []string{"api.service", "cron.service", "ssh.service"} {
+		f.Enable(unit, true)
+	}
 
 	w := follow(t, f, "ss?")
 	want(t, w.next(), "api: =api.service[http://127.0.0.1:3000/health]; silent [cron.service]")
@@ -148,9 +150,14 @@ func TestFollowsUnits(t *testing.T) {
 	want(t, w.next(), "api: =api.service[http://[::1]:9/]; silent [cron.service]")
 
 	f.Unload("api.service")
-	f.SetFiles(discovertest.UnitFile{Path: dir + "/cron.service", State: "enabled"})
+	f.Enable("api.service", false)
 	f.Signal(discovertest.ManagerPath, discovertest.Manager, "UnitFilesChanged")
 	want(t, w.next(), "silent [cron.service]")
+
+	f.Enable("cron.service", false)
+	f.Enable("mail@1.service", true)
+	f.Signal(discovertest.ManagerPath, discovertest.Manager, "UnitFilesChanged")
+	want(t, w.next(), "silent [mail@1.service]")
 	if stray := f.Stray(); len(stray) > 0 {
 		t.Errorf("units that are not loaded were asked for, which loads them: %v", stray)
 	}
@@ -158,9 +165,8 @@ func TestFollowsUnits(t *testing.T) {
 
 func TestWorkersOfATemplate(t *testing.T) {
 	f := discovertest.New(t)
-	dir := t.TempDir()
+	dir := f.Dir()
 	file := write(t, dir+"/pay@.service", "[X-Healthd]\nHealth=http://127.0.0.1:30%i/h\nWorkers=08..10\nQuorum=2\n")
-	f.SetFiles(discovertest.UnitFile{Path: file, State: "enabled"})
 	w := follow(t, f)
 	// None of them is loaded: all are missing, and all are targets.
 	const all = "pay: 08=pay@08.service[http://127.0.0.1:3008/h] 09=pay@09.service[http://127.0.0.1:3009/h] 10=pay@10.service[http://127.0.0.1:3010/h]"
@@ -177,7 +183,7 @@ func TestWorkersOfATemplate(t *testing.T) {
 
 func TestBusGoneAndBack(t *testing.T) {
 	f := discovertest.New(t)
-	file := write(t, t.TempDir()+"/a.service", "[X-Healthd]\n")
+	file := write(t, f.Dir()+"/a.service", "[X-Healthd]\n")
 	f.Load("a.service", file, nil)
 	w := follow(t, f)
 	want(t, w.next(), "a: =a.service[]")
@@ -209,7 +215,7 @@ func TestBusGoneAndBack(t *testing.T) {
 // TestSystemdIsReplaced: after daemon-reexec it may have forgotten us.
 func TestSystemdIsReplaced(t *testing.T) {
 	f := discovertest.New(t)
-	f.Load("a.service", write(t, t.TempDir()+"/a.service", "[X-Healthd]\n"), nil)
+	f.Load("a.service", write(t, f.Dir()+"/a.service", "[X-Healthd]\n"), nil)
 	w := follow(t, f)
 	w.await("a.service active/running")
 	f.Set("a.service", map[string]any{"SubState": "exited"})
@@ -223,7 +229,7 @@ func TestSystemdIsReplaced(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	f := discovertest.New(t)
-	f.Load("a.service", write(t, t.TempDir()+"/a.service", "[X-Healthd]\nNonsense=1\n"), nil)
+	f.Load("a.service", write(t, f.Dir()+"/a.service", "[X-Healthd]\nNonsense=1\n"), nil)
 	set, states, err := Find(t.Context(), Options{Address: f.Address()})
 	if err != nil || len(set.Apps) != 1 || states["a.service"].Active != "active" {
 		t.Fatalf("%v %v %v", set, states, err)

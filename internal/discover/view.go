@@ -28,7 +28,7 @@ type view struct {
 	// their objects.
 	states map[string]State
 	names  map[dbus.ObjectPath]string
-	// enabled are the services that start at boot, by the name of their file.
+	// enabled are the services that start at boot.
 	enabled []string
 }
 
@@ -56,33 +56,94 @@ func (v *view) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dirs, err := v.bus.unitPath(ctx)
+	if err != nil {
+		return err
+	}
 	clear(v.units)
 	clear(v.states)
 	clear(v.names)
+	likely := v.scanFiles(dirs)
 	for _, row := range rows {
 		// What is "not-found" is only named by others.
-		if row.Load != "loaded" || !v.isWatched(row.Name) {
+		if row.Load != "loaded" || !likely(row.Name) {
 			continue
 		}
 		if err := v.inspectLoaded(ctx, row.Name); err != nil {
 			return err
 		}
 	}
-	files, err := v.bus.unitFiles(ctx)
-	if err != nil {
-		return err
-	}
-	v.enabled = v.enabled[:0]
-	for _, file := range files {
-		name := path.Base(file.Path)
-		if _, instance, template := split(name); template && instance == "" && canHaveSection(name) {
-			v.inspectTemplate(name, file.Path)
-		}
-		if suffix(name) == ".service" && isEnabled(file.State) {
-			v.enabled = append(v.enabled, name)
-		}
-	}
 	return nil
+}
+
+// scanFiles looks through the directories of unit files for templates and for what starts
+// at boot. It returns which units may have a section: systemd need not be asked about the
+// others, which are most. To be asked for ListUnitFiles costs systemd a second of a busy
+// machine, in which it does nothing else.
+func (v *view) scanFiles(dirs []string) (likely func(name string) bool) {
+	withSection, known, dropIns := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	v.enabled = v.enabled[:0]
+	for _, dir := range dirs {
+		entries, _ := os.ReadDir(dir) // one that is not there has none
+		for _, e := range entries {
+			name := e.Name()
+			if of, ok := strings.CutSuffix(name, ".d"); ok {
+				dropIns[of] = true
+			}
+			if strings.HasSuffix(name, ".wants") || strings.HasSuffix(name, ".requires") {
+				v.scanWants(filepath.Join(dir, name))
+			}
+			if !canHaveSection(name) || known[name] {
+				continue // the first directory counts
+			}
+			known[name] = true
+			file := filepath.Join(dir, name)
+			text, err := readFile(file)
+			withSection[name] = err != nil || strings.Contains(text, "["+SectionName+"]")
+			if _, instance, template := split(name); template && instance == "" {
+				v.inspectTemplate(name, file, dirs)
+			}
+		}
+	}
+	return func(name string) bool {
+		if slices.Contains(v.extra, name) {
+			return true
+		}
+		file := name
+		if app, _, template := split(name); template && !known[name] {
+			file = app + "@" + suffix(name)
+		}
+		return canHaveSection(name) && (!known[file] || withSection[file] || hasDropIn(dropIns, name))
+	}
+}
+
+// scanWants notes the services that others want or require by a link (systemd.unit(5),
+// "[Install]"). Those of the distribution are its own: their links lie beside their files.
+func (v *view) scanWants(dir string) {
+	if !strings.HasPrefix(dir, "/usr/") && !strings.HasPrefix(dir, "/lib/") {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if suffix(e.Name()) == ".service" {
+				v.enabled = append(v.enabled, e.Name())
+			}
+		}
+	}
+}
+
+// hasDropIn reports whether there are drop-ins for a unit (systemd.unit(5)): under its
+// name, that of its template, a part of its name that ends with a dash, or its type.
+func hasDropIn(dropIns map[string]bool, name string) bool {
+	end := suffix(name)
+	app, _, template := split(name)
+	if dropIns[name] || template && dropIns[app+"@"+end] || dropIns[end[min(1, len(end)):]] {
+		return true
+	}
+	for i := range len(app) {
+		if app[i] == '-' && dropIns[app[:i+1]+end] {
+			return true
+		}
+	}
+	return false
 }
 
 // inspect looks at a unit that came, went, or changed.
@@ -137,9 +198,9 @@ func ignoreGone(err error) error {
 }
 
 // inspectTemplate looks at a template, which is never loaded itself.
-func (v *view) inspectTemplate(name, file string) {
+func (v *view) inspectTemplate(name, file string, dirs []string) {
 	files := []string{file}
-	for _, dir := range []string{filepath.Dir(file), "/usr/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system"} {
+	for _, dir := range slices.Backward(dirs) {
 		dropIns, _ := filepath.Glob(filepath.Join(dir, name+".d", "*.conf")) // the pattern is right
 		for _, d := range dropIns {
 			if !slices.Contains(files, d) {
@@ -221,21 +282,14 @@ func (v *view) set() *Set {
 	return s
 }
 
-// isKnown reports whether a unit, or an instance of it, has a section.
+// isKnown reports whether a unit, or its template, has a section.
 func (v *view) isKnown(name string) bool {
 	if _, ok := v.units[name]; ok {
 		return true
 	}
-	app, instance, template := split(name)
-	if !template || instance != "" {
-		return false
-	}
-	for other := range v.units {
-		if strings.HasPrefix(other, app+"@") {
-			return true
-		}
-	}
-	return false
+	app, _, template := split(name)
+	_, ok := v.units[app+"@"+suffix(name)]
+	return template && ok
 }
 
 func (v *view) isIgnored(name string) bool {

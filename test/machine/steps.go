@@ -77,8 +77,14 @@ func (m *Machine) Samples(tb testing.TB, url string) map[string]float64 {
 // with the profile of its hot path. It is removed after the test.
 func Build(tb testing.TB) string {
 	tb.Helper()
-	bin := filepath.Join(tb.TempDir(), "logship")
-	cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-o", bin, "sidecar/cmd/logship")
+	return BuildCommand(tb, "logship")
+}
+
+// BuildCommand is Build for any of the commands, by its name below cmd.
+func BuildCommand(tb testing.TB, name string) string {
+	tb.Helper()
+	bin := filepath.Join(tb.TempDir(), name)
+	cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-o", bin, "sidecar/cmd/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("go build: %v\n%s", err, out)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,17 +39,11 @@ type Systemd struct {
 
 	mu    sync.Mutex
 	units map[string]map[string]any // guarded by mu; properties of loaded units
-	files []UnitFile                // guarded by mu
+	dir   string                    // of unit files; immutable
 	conns map[net.Conn]bool         // guarded by mu
 	calls map[string]int            // guarded by mu
 	stray []string                  // guarded by mu; units that were asked for without being loaded
 	deaf  bool                      // guarded by mu: accepts, and says nothing
-}
-
-// UnitFile is a row of ListUnitFiles.
-type UnitFile struct {
-	// Path is that of the file, State its UnitFileState: "enabled", "disabled", …
-	Path, State string
 }
 
 // unit is a row of ListUnits.
@@ -67,7 +62,7 @@ func Object(unit string) dbus.ObjectPath {
 
 // New returns a systemd without units that ends with the test.
 func New(tb testing.TB) *Systemd {
-	f := &Systemd{tb: tb, path: filepath.Join(tb.TempDir(), "bus"), units: map[string]map[string]any{}, conns: map[net.Conn]bool{}, calls: map[string]int{}}
+	f := &Systemd{tb: tb, path: filepath.Join(tb.TempDir(), "bus"), dir: tb.TempDir(), units: map[string]map[string]any{}, conns: map[net.Conn]bool{}, calls: map[string]int{}}
 	f.Start()
 	tb.Cleanup(f.Stop)
 	return f
@@ -176,8 +171,6 @@ func (f *Systemd) answer(c net.Conn, m *dbus.Message) {
 			rows = append(rows, unit{Name: name, Load: "loaded", Active: fmt.Sprint(u["ActiveState"]), Path: Object(name), JobPath: "/"})
 		}
 		f.reply(c, m, rows)
-	case "ListUnitFiles":
-		f.reply(c, m, f.files)
 	case "GetUnit":
 		name := m.Body[0].(string)
 		if f.units[name] == nil {
@@ -186,6 +179,10 @@ func (f *Systemd) answer(c net.Conn, m *dbus.Message) {
 		}
 		f.reply(c, m, Object(name))
 	case "Get", "GetAll":
+		if path == ManagerPath {
+			f.reply(c, m, dbus.MakeVariant([]string{f.dir}))
+			return
+		}
 		u := f.at(path)
 		if u == nil {
 			f.stray = append(f.stray, string(path))
@@ -292,11 +289,22 @@ func (f *Systemd) Set(name string, props map[string]any) {
 	}
 }
 
-// SetFiles makes these the unit files that there are.
-func (f *Systemd) SetFiles(files ...UnitFile) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.files = files
+// Dir returns where it has its unit files.
+func (f *Systemd) Dir() string { return f.dir }
+
+// Enable makes a unit start at boot, or not any more.
+func (f *Systemd) Enable(unit string, yes bool) {
+	wants := filepath.Join(f.dir, "multi-user.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		f.tb.Error(err)
+	}
+	link := filepath.Join(wants, unit)
+	_ = os.Remove(link) // it may not be there
+	if yes {
+		if err := os.Symlink(filepath.Join(f.dir, unit), link); err != nil {
+			f.tb.Error(err)
+		}
+	}
 }
 
 // SetDeaf makes it accept connections and say nothing on new ones.
