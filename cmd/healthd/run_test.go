@@ -11,12 +11,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"sidecar/internal/discover/discovertest"
@@ -219,6 +221,34 @@ func TestRunWatchesUnits(t *testing.T) {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s:\n%s", want, metrics)
 		}
+	}
+}
+
+// TestMetricsAreDocumented: docs/health.md names all of them, and no others.
+func TestMetricsAreDocumented(t *testing.T) {
+	systemBus(t)
+	i := start(t, t.TempDir(), quick+"[target.disk]\nchecks = ['disk:/', 'disk:/']\n")
+	i.awaitNode("disk", health.Pass, "")
+	i.get("public.sock", "/health")
+	page, err := os.ReadFile("../../docs/health.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "## Metrics\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("`(healthd_[a-z_]+)[`{]").FindAllStringSubmatch(text, -1) {
+		documented[m[1]] = true
+	}
+	_, metrics := i.get("metrics.sock", "/metrics")
+	shown := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (healthd_\w+) `).FindAllStringSubmatch(metrics, -1) {
+		if !strings.Contains(metrics, "# HELP "+m[1]+" What a check has measured.") {
+			shown[m[1]] = true
+		}
+	}
+	if d := cmp.Diff(documented, shown); d != "" || len(shown) < 15 {
+		t.Error(d)
 	}
 }
 

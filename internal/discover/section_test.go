@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,23 @@ func TestParseSection(t *testing.T) {
 	bad("Critical=yes\nInfo=yes", "exclude each other")
 	bad("Workers=3\nQuorum=4", "can never be")
 	bad(strings.Repeat("x", 100)+"=1", strings.Repeat("x", 64)+`…": no such key`)
+}
+
+// TestKeysAreDocumented: operators learn of a key from the documentation.
+func TestKeysAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/health.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range sectionKeys() {
+		if !strings.Contains(string(page), "`"+key+"=`") {
+			t.Errorf("docs/health.md does not tell of %s=", key)
+		}
+		var s Section
+		if err := s.set(key, ""); err != nil {
+			t.Errorf("%s cannot be reset: %v", key, err)
+		}
+	}
 }
 
 func TestExpand(t *testing.T) {
