@@ -158,7 +158,7 @@ c in "" degraded every 10s rise 0 fall 0
 		t.Error(d)
 	}
 	for i, want := range []string{`a: the name "a" is taken`, `b: there is no group "none"`, `b: the public name "A" is that of a already`,
-		`b: parse check: want scheme:target`, `b: it depends on "nobody"`, `c: line 3: "Nonsense"`, `c: public name "ALL-OK"`} {
+		`b: parse check`, `b: it depends on "nobody"`, `c: line 3: "Nonsense"`, `c: public name "ALL-OK"`} {
 		if i >= len(problems) || !strings.HasPrefix(problems[i], want) {
 			t.Errorf("problem %d of %q: want %s", i, problems, want)
 		}
