@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -42,7 +41,7 @@ func bomb(n int) []byte {
 func (f *flow) bombs(a *sent) error {
 	body := bomb(5 << 20)
 	p := newPace(f.Rate)
-	for i := range f.Count {
+	for i := 0; a.Sent < f.Count; i++ {
 		_ = p.wait(i, nil)
 		if !strings.HasPrefix(f.Listen, "gelf+http:") {
 			c, err := f.dial(a)
@@ -66,9 +65,6 @@ func (f *flow) bombs(a *sent) error {
 			return fmt.Errorf("a bomb is answered by %s", resp.Status)
 		}
 		a.Sent++
-	}
-	if a.Sent == 0 {
-		return errors.New("no bomb was answered")
 	}
 	return nil
 }

@@ -327,7 +327,7 @@ func TestRow30Hostile(t *testing.T) {
 	// The rates are such that the kernel, which knows no senders, has room for the others.
 	attacks = append(attacks,
 		flow{Listen: gelfUDPOwn, From: bad, Stream: "bombs0", Attack: "bombs", Count: 200, Rate: 50},
-		flow{Listen: gelfHTTPOwn, Stream: "bombs1", Attack: "bombs", Count: 200},
+		flow{Listen: gelfHTTPOwn, Stream: "bombs1", Attack: "bombs", Count: 200, Rate: 100},
 		flow{Listen: gelfUDPOwn, From: bad, Stream: "chunks", Attack: "chunks", Count: 10000, Rate: 2000},
 		flow{Listen: gelfTCPOwn, Stream: "endless1", Attack: "endless", Size: 1 << 30},
 		flow{Listen: gelfHTTPOwn, Stream: "crowd1", Attack: "crowd", Count: 10000, Linger: time.Second},

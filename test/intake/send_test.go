@@ -88,6 +88,9 @@ func (f *flow) dial(a *sent) (net.Conn, error) {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(f.From)}
 	}
 	c, err := d.Dial(network, address)
+	if errors.Is(err, unix.ECONNRESET) {
+		return nil, err // it was made, and ended with the process that took it
+	}
 	if err != nil {
 		a.Refused++
 	} else if withTLS {
@@ -152,6 +155,10 @@ func (f *flow) streams(a *sent) error {
 	for first := 1; first <= f.Count; {
 		last := min(first+f.Batch-1, f.Count)
 		c, err := f.dial(a)
+		if errors.Is(err, unix.ECONNRESET) {
+			a.Broken++
+			continue
+		}
 		if err != nil {
 			return err
 		}
