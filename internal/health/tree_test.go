@@ -138,7 +138,7 @@ func TestReprobe(t *testing.T) {
 		result string
 		want   bool
 	}{
-		{"f", true}, // starting
+		{"f", true}, {"u", true}, // starting
 		{"p", false}, {"f", true}, {"f", true}, {"f", false},
 		{"f", false}, {"p", false}, {"p", false}, {"w", true}, {"p", false},
 	} {
@@ -203,6 +203,8 @@ func TestRestart(t *testing.T) {
 	n.Rise, n.Fall, n.Grace = 3, 3, 20*time.Second
 	t.Run("of a node that was well", func(t *testing.T) {
 		m := start(t, n)
+		m.see("n", "p")
+		m.wait(25 * time.Second)
 		m.see("n", "pff")
 		m.Restarted("n", m.now)
 		m.want("n", starting, true)
@@ -285,6 +287,20 @@ func TestHold(t *testing.T) {
 	if s := m.want("n", pass, true); s.Held || s.Text != "" {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestHoldBeginsOnce: a failure that is seen again after a time without results is
+// the same failure.
+func TestHoldBeginsOnce(t *testing.T) {
+	n := leaf("n")
+	n.Hold = 90 * time.Second
+	m := start(t, n)
+	m.see("n", "pf")
+	m.wait(40 * time.Second)
+	m.see("n", "f")
+	m.wait(50 * time.Second)
+	m.see("n", "p")
+	m.want("n", pass, true)
 }
 
 func TestHoldOfAGroup(t *testing.T) {
@@ -385,6 +401,45 @@ func TestFlapping(t *testing.T) {
 		m.see("n", "p")
 		m.Snapshot(m.now)
 	}
+	m.want("n", pass, true)
+}
+
+// TestFlappingEndsLate: three times are not enough to be marked, but to stay so.
+func TestFlappingEndsLate(t *testing.T) {
+	m := start(t, leaf("n"))
+	m.see("n", "p")
+	until := func(at time.Duration, state health.State) {
+		t.Helper()
+		for m.now.Before(noon().Add(at)) {
+			m.wait(every)
+			m.see("n", "p")
+			m.want("n", state, true)
+		}
+	}
+	for _, at := range []time.Duration{5, 10, 15, 20} {
+		m.see("n", "fp")
+		if at < 20 {
+			until(at*time.Minute, pass)
+		}
+	}
+	until(39*time.Minute+50*time.Second, warn) // the second is 30 minutes ago at 35, the third at 40
+	until(41*time.Minute, pass)
+	for range 20 {
+		m.see("n", "fp")
+	}
+	b, err := m.Save(m.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Restore(m.now, b); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOneOutageIsNoFlapping: what is not well cannot stop being well.
+func TestOneOutageIsNoFlapping(t *testing.T) {
+	m := start(t, leaf("n"))
+	m.see("n", "pfufufufuffp")
 	m.want("n", pass, true)
 }
 
@@ -710,6 +765,14 @@ func TestReplace(t *testing.T) {
 	}
 	m.see("stays/1", "p")
 	m.want("stays", pass, true)
+	if err := m.SetMaintenance("stays/1", m.now.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	m.want("stays", maintenance, true)
+	if err := m.Replace(m.now, []health.Node{leaf("stays")}); err != nil {
+		t.Fatal(err)
+	}
+	m.want("stays", starting, true)
 }
 
 func TestSnapshotAsJSON(t *testing.T) {

@@ -61,11 +61,12 @@ func TestMonitors(t *testing.T) {
 		"Amazon-Route53-Health-Check-Service (x)": "route53",
 		"Blackbox Exporter/0.25.0":                "blackbox",
 		"our own":                                 "ours",
+		"UptimeRobot/3.0":                         "ours",
 		"curl/7.88.1":                             "other",
 		"":                                        "other",
 		strings.Repeat("x", 256) + "UptimeRobot/": "other",
 	} {
-		v := visit(t, public.AudienceOptions{Monitors: []public.Monitor{{Name: "ours", Agent: "our own"}}})
+		v := visit(t, public.AudienceOptions{Monitors: []public.Monitor{{Name: "ours", Agent: "our own"}, {Name: "ours", Agent: "UptimeRobot/3"}}})
 		v.come(agent, "/health")
 		last := v.Last()
 		if at, ok := last[want]; len(last) != 1 || !ok || !at.Equal(noon()) {

@@ -221,7 +221,7 @@ func fit(entries [][]byte, parts []int, all []shown, room int) (fitting [][]byte
 			if (all[parts[i]].state == health.Pass) != passes {
 				continue
 			}
-			if left > 0 || len(e)+1 > room {
+			if len(e)+1 > room {
 				left++
 				continue
 			}

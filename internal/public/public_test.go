@@ -213,18 +213,57 @@ func TestSnapshotsStop(t *testing.T) {
 	}
 }
 
+// TestPublishAgain: whatever changes in a snapshot changes the answer.
+func TestPublishAgain(t *testing.T) {
+	s := open(t, public.Options{}, leaf("n", "App"))
+	step := func(want string) {
+		t.Helper()
+		s.publish()
+		if got := body(t, s.ask("GET", "/health/app")) + body(t, s.ask("GET", "/health")); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	both := func(head, part string) string {
+		return head + `,"name":"App"}` + "\n" + head + `,"parts":[{"n":"App","s":"` + part + `"}]}` + "\n"
+	}
+	step(both(`{"status":"fail","summary":"STARTING","up":false`, "starting"))
+	s.set("n", health.Pass)
+	s.tree.Restarted("n", s.now)
+	step(both(`{"status":"warn","summary":"STARTING","up":true`, "starting"))
+	s.set("n", health.Pass)
+	step(both(`{"status":"pass","summary":"ALL-OK","up":true`, "up"))
+	s.set("n", health.Warn)
+	step(both(`{"status":"warn","summary":"DEGRADED","up":true`, "degraded"))
+	s.set("n", health.Pass)
+	inner, around := leaf("n", "App"), health.Node{ID: "g", Public: "Group"}
+	apart := []health.Node{around, inner, {ID: "h", Parent: "g", Every: time.Second, Weight: health.Info}}
+	if err := s.tree.Replace(s.now, apart); err != nil {
+		t.Fatal(err)
+	}
+	s.publish()
+	before := body(t, s.ask("GET", "/health/group"))
+	apart[1].Parent = "g"
+	if err := s.tree.Replace(s.now, apart); err != nil {
+		t.Fatal(err)
+	}
+	s.publish()
+	if after := body(t, s.ask("GET", "/health/group")); before == after || !strings.Contains(after, `"parts":[{"n":"App","s":"up"}]`) {
+		t.Errorf("before %q, after %q", before, after)
+	}
+}
+
 func TestPartsOfGroups(t *testing.T) {
 	payments := health.Node{ID: "payments", Public: "Payments"}
 	inner := health.Node{ID: "payments/inner", Parent: "payments"}
 	one := leaf("payments/inner/1", "Payments one")
 	one.Parent = "payments/inner"
-	s := open(t, public.Options{}, payments, inner, one, leaf("web", "Web"))
+	s := open(t, public.Options{}, payments, inner, one, leaf("web", "A web"))
 	s.set("payments/inner/1", health.Warn)
 	s.set("web", health.Pass)
 	s.publish()
-	s.want("/health", 200, `{"status":"warn","summary":"DEGRADED","up":true,"parts":[{"n":"Payments","s":"degraded"},{"n":"Payments one","s":"degraded"},{"n":"Web","s":"up"}]}`+"\n")
+	s.want("/health", 200, `{"status":"warn","summary":"DEGRADED","up":true,"parts":[{"n":"A web","s":"up"},{"n":"Payments","s":"degraded"},{"n":"Payments one","s":"degraded"}]}`+"\n")
 	s.want("/health/payments", 200, `{"status":"warn","summary":"DEGRADED","up":true,"name":"Payments","parts":[{"n":"Payments one","s":"degraded"}]}`+"\n")
-	s.want("/health/web", 200, `{"status":"pass","summary":"ALL-OK","up":true,"name":"Web"}`+"\n")
+	s.want("/health/a-web", 200, `{"status":"pass","summary":"ALL-OK","up":true,"name":"A web"}`+"\n")
 }
 
 func TestManyNames(t *testing.T) {
