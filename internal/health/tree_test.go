@@ -313,11 +313,45 @@ func TestHoldOfAGroup(t *testing.T) {
 	if s := m.want("g", fail, false); !s.Held || !strings.HasPrefix(s.Text, "g/1: it is fail; ") {
 		t.Errorf("%+v", s)
 	}
+	m.see("g/1", "w")
+	if s := m.want("g", fail, false); len(s.Causes) != 0 {
+		t.Errorf("what is over has the cause %q", s.Causes)
+	}
 	for range 6 {
 		m.wait(every)
 		m.see("g/1", "p")
 	}
 	m.want("g", pass, true)
+	if m.see("g", "f") || !m.node("g").CheckedAt.IsZero() {
+		t.Error("a group takes a result")
+	}
+}
+
+// TestStrongerRulesEndTheHold: what is stale, blocked or in maintenance is not held too.
+func TestStrongerRulesEndTheHold(t *testing.T) {
+	n, db := leaf("n"), leaf("db")
+	n.Hold, n.DependsOn = time.Hour, []string{"db"}
+	m := start(t, n, db)
+	m.see("db", "p")
+	m.see("n", "pfp")
+	if s := m.want("n", fail, false); !s.Held {
+		t.Error("not held")
+	}
+	m.see("db", "f")
+	if s := m.want("n", unknown, false); s.Held || len(s.Causes) != 1 {
+		t.Errorf("blocked: %+v", s)
+	}
+	if err := m.SetMaintenance("n", m.now.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if s := m.want("n", maintenance, true); s.Held || len(s.Causes) != 0 {
+		t.Errorf("in maintenance: %+v", s)
+	}
+	m.wait(31 * time.Second)
+	m.see("db", "p")
+	if s := m.want("n", unknown, false); s.Held {
+		t.Errorf("stale: %+v", s)
+	}
 }
 
 func TestHoldWhenTheClockIsSetBack(t *testing.T) {
@@ -613,6 +647,8 @@ func TestDependencies(t *testing.T) {
 	m.see("redis", "f")
 	m.want("app/1", unknown, false)
 	m.want("app/2", pass, true) // it manages without
+	m.see("app/2", "w")
+	m.want("app/2", warn, true)
 	m.see("app/2", "f")
 	s := m.Snapshot(m.now)
 	for _, id := range []string{"app/1", "app/2", "app"} {
@@ -666,8 +702,13 @@ func TestMaintenance(t *testing.T) {
 	if err := m.SetMaintenance("g", until); err != nil {
 		t.Fatal(err)
 	}
+	if err := m.SetMaintenance("g/2", m.now.Add(10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	m.see("g/1", "f")
-	m.want("g", maintenance, true)
+	if s := m.want("g", maintenance, true); len(s.Causes) != 0 {
+		t.Errorf("causes %q", s.Causes)
+	}
 	m.want("g/1", maintenance, true)
 	m.want("n", pass, true)
 	m.want("", warn, true)

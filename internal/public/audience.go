@@ -100,7 +100,6 @@ func NewAudience(o AudienceOptions) *Audience {
 	for _, m := range a.monitors {
 		a.names = append(a.names, m.Name)
 	}
-	a.names = append(a.names, o.Expect...)
 	slices.Sort(a.names)
 	a.names = slices.Compact(a.names)
 	a.visitors = make([]visitor, len(a.names))

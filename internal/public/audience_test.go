@@ -99,6 +99,7 @@ func TestExpectedMonitors(t *testing.T) {
 	v := visit(t, public.AudienceOptions{Expect: []string{"uptimerobot", "mine", "pingdom"}, Quiet: time.Minute})
 	v.wantCheck(health.Pass, "")
 	v.now = v.now.Add(time.Minute)
+	v.wantCheck(health.Pass, "")
 	v.come("UptimeRobot/2.0", "/health")
 	v.come("StatusCake", "/health")
 	v.now = v.now.Add(time.Second)
@@ -118,6 +119,10 @@ func TestAudienceIsRemembered(t *testing.T) {
 	}
 	next.now = next.now.Add(time.Hour)
 	next.wantCheck(health.Warn, "no monitor comes any more: the last was uptimerobot at 2026-11-20T12:00:00Z")
+	next.come("UptimeRobot/2.0", "/health")
+	if err := next.Restore(b); err != nil || !next.Last()["uptimerobot"].Equal(next.now) {
+		t.Errorf("%v, the last visit is forgotten: %v", err, next.Last())
+	}
 	for _, bad := range []string{"", "{}", `{"version":2,"last":{}}`, `[]`, string(b[:len(b)-1])} {
 		if err := next.Restore([]byte(bad)); !errors.Is(err, public.ErrState) {
 			t.Errorf("%q: %v", bad, err)

@@ -322,6 +322,65 @@ func TestStopAnswersWhatWasAccepted(t *testing.T) {
 	}
 }
 
+// TestStopOfAnIdleServer: connections that stay open between requests do not delay it.
+func TestStopOfAnIdleServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		_, stop := serve(t, public.ServerOptions{Handler: healthy(t)}, l)
+		c := l.dial()
+		go func() { _, _ = io.WriteString(c, "GET /health HTTP/1.1\r\nHost: h\r\n\r\n") }()
+		if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, c) }()
+		synctest.Wait()
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("the end took %v", took)
+		}
+	})
+}
+
+// lastMoment is a listener that has one more connection when it is closed.
+type lastMoment struct {
+	*pipes
+	conn chan net.Conn // of one
+}
+
+func (l *lastMoment) Accept() (net.Conn, error) {
+	c, err := l.pipes.Accept()
+	if err != nil {
+		select {
+		case c := <-l.conn:
+			return c, nil
+		default:
+		}
+	}
+	return c, err
+}
+
+func TestAcceptedAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lastMoment{newPipes(), make(chan net.Conn, 1)}
+		_, stop := serve(t, public.ServerOptions{Handler: healthy(t)}, l)
+		client, server := net.Pipe()
+		l.conn <- server
+		answer := make(chan string)
+		go func() {
+			_, _ = io.WriteString(client, "GET /health.txt HTTP/1.0\r\n\r\n")
+			b, _ := io.ReadAll(client)
+			answer <- string(b)
+		}()
+		synctest.Wait()
+		go stop()
+		if got := <-answer; !strings.HasSuffix(got, "up=true\n") {
+			t.Errorf("got %q", got)
+		}
+		stop()
+	})
+}
+
 func TestListenerThatFails(t *testing.T) {
 	one, two := loopback(t, "127.0.0.1:0"), loopback(t, "127.0.0.1:0")
 	two.Close()
