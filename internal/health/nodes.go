@@ -25,7 +25,7 @@ func CheckPublic(name string) error {
 	}
 	word := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 	for _, r := range name {
-		if r == utf8.RuneError || !word(r) && !strings.ContainsRune(" -_.", r) {
+		if !word(r) && !strings.ContainsRune(" -_.", r) {
 			return fmt.Errorf("public name %q: %q is not a letter, digit, space, hyphen, underscore or dot", name, r)
 		}
 	}

@@ -62,6 +62,10 @@ func TestNodesAtTheLimits(t *testing.T) {
 	ok(health.Node{ID: strings.Repeat("a", 256)})
 	ok(health.Node{ID: `app@\x2d:1.service/2`, Every: time.Second, Rise: 60, Fall: 60, X: 60, Y: 60})
 	ok(health.Node{ID: "a", Quorum: 2, Of: 2})
+	nodes := []health.Node{leaf("b"), leaf("a")}
+	if _, err := health.New(noon(), nodes); err != nil || nodes[0].ID != "b" {
+		t.Errorf("%v, the caller's nodes are %v", err, nodes)
+	}
 }
 
 func TestPublicNames(t *testing.T) {

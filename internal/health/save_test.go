@@ -57,6 +57,20 @@ func TestRestored(t *testing.T) {
 		m.see("n", "p")
 		m.want("n", pass, true)
 	})
+	t.Run("the hold of a group too, and it begins once", func(t *testing.T) {
+		nodes := []health.Node{{ID: "g", Hold: 60 * time.Second}, leaf("g/1")}
+		m := start(t, nodes...)
+		m.see("g/1", "f")
+		m.want("g", fail, false)
+		m = m.again(20*time.Second, nodes...)
+		m.see("g/1", "f")
+		m.want("g", fail, false)
+		m.wait(20 * time.Second)
+		m.see("g/1", "p")
+		m.want("g", fail, false)
+		m.wait(20 * time.Second)
+		m.want("g", pass, true)
+	})
 	t.Run("a stale node begins anew", func(t *testing.T) {
 		m := start(t, n)
 		m.see("n", "p")
