@@ -68,8 +68,6 @@ func cause(err error) string {
 		return "stopped"
 	case errors.As(err, &dns):
 		return dns.Err
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "connection reset"
 	case errors.As(err, &sys):

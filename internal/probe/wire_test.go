@@ -82,6 +82,7 @@ func TestRedis(t *testing.T) {
 		{"ends", "+PONG\r\n$100\r\nrole", "", health.Fail, "EOF"},
 		{"a long line", "+" + strings.Repeat("x", 5000) + "\r\n", "", health.Fail, "not of its protocol"},
 		{"a very long string", "+PONG\r\n$2000000000\r\n", "", health.Fail, "not of its protocol"},
+		{"a string without its end", "+PONG\r\n$3\r\nabcxx", "", health.Fail, "not of its protocol"},
 		{"no string", "+PONG\r\n$-1\r\n", "", health.Fail, "not of its protocol"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,6 +229,9 @@ func TestBSON(t *testing.T) {
 	got, err := readDocument(doc)
 	if err != nil || len(got) != 5 || got["ok"] != 1.0 || got["s"] != "ü" || got["i"] != -2.0 || got["b"] != true || got["l"] != -1.0 {
 		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := readDocument(document([]byte("\x02s\x00\x00\x00\x00\x00"))); err == nil {
+		t.Errorf("a string of no bytes, not even its end, is read: %v", got)
 	}
 	for cut := range doc {
 		if _, err := readDocument(doc[:cut]); err == nil {
@@ -395,6 +399,16 @@ func TestMySQL(t *testing.T) {
 			want(t, probe(t, "mysql://"+listen(t, "tcp", server), Env{}), c.state, c.words)
 		})
 	}
+	for _, text := range []string{"#08004Too many connections", "Too many connections"} {
+		m := mysql{user: "u", counters: new(Counters)}
+		if r := m.refused([]byte("\xff\x10\x04"+text), "8"); r.Text != "Too many connections (1040)" {
+			t.Errorf("%q is told as %q", text, r.Text)
+		}
+	}
+	quick := &pipe{Reader: strings.NewReader(greeting + my(2, "\x01\x03") + my(3, "\x00"))}
+	if r, err := (&mysql{user: "u", counters: new(Counters)}).session(quick); err != nil || strings.HasSuffix(quick.written.String(), "\x00\x00\x00\x03"+"\x01\x00\x00\x00\x01") {
+		t.Errorf("%v %v: an answer to what is no question: %q", r, err, quick.written.String())
+	}
 	// What is sent: the login with the next number, an empty password, the end.
 	p := &pipe{Reader: strings.NewReader(greeting + my(2, "\xfecaching_sha2_password\x00salt") + my(4, "\x00\x00\x00"))}
 	m := mysql{user: "u", counters: new(Counters)}
@@ -487,6 +501,10 @@ func TestDNS(t *testing.T) {
 			other.Questions = []dnsmessage.Question{{Name: dnsmessage.MustNewName("other.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}
 			return []dnsmessage.Message{late, other, echo, reply(q, 0, [4]byte{192, 0, 2, 1})}
 		}, health.Pass, ""},
+		{"another case", "", one(func(q dnsmessage.Message) dnsmessage.Message {
+			q.Questions[0].Name = dnsmessage.MustNewName("example.COM.")
+			return reply(q, 0, [4]byte{192, 0, 2, 1})
+		}), health.Pass, ""},
 		{"silence", "timeout=100ms", func(dnsmessage.Message) []dnsmessage.Message { return nil }, health.Fail, "no answer in time"},
 		{"another type", "type=AAAA", one(func(q dnsmessage.Message) dnsmessage.Message { return reply(q, 0, [4]byte{192, 0, 2, 1}) }), health.Fail, "no such record"},
 	} {
