@@ -40,19 +40,15 @@ type memory struct {
 	more    chan struct{} // closed and replaced whenever there is more
 	got     []spool.Message
 	waiting []spool.Message // gathered
-	hold    chan struct{}   // Append waits for it, if it is not nil
+	hold    chan struct{}   // it waits for that, if it is not nil, as a spool that is full
 	failure error
 }
 
 func newMemory() *memory { return &memory{more: make(chan struct{})} }
 
 func (s *memory) Append(ctx context.Context, msgs []spool.Message) error {
-	if s.hold != nil {
-		select {
-		case <-s.hold:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := s.wait(ctx); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,11 +59,26 @@ func (s *memory) Append(ctx context.Context, msgs []spool.Message) error {
 	return s.failure
 }
 
-func (s *memory) Gather(_ context.Context, msgs []spool.Message) error {
+func (s *memory) Gather(ctx context.Context, msgs []spool.Message) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep(msgs)
 	return nil
+}
+
+func (s *memory) wait(ctx context.Context) error {
+	if s.hold == nil {
+		return nil
+	}
+	select {
+	case <-s.hold:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (s *memory) keep(msgs []spool.Message) {
