@@ -126,3 +126,20 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("as configured %s, %s", c.stateDir(), c.socketPath())
 	}
 }
+
+// TestDocumentedConfiguration: every TOML example of docs/health.md loads.
+func TestDocumentedConfiguration(t *testing.T) {
+	page, err := os.ReadFile("../../docs/health.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?ms)^```toml\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
+	if len(examples) == 0 {
+		t.Error("no example was found")
+	}
+	for _, m := range examples {
+		if _, _, err := load(t, m[1]); err != nil {
+			t.Errorf("%v in:\n%s", err, m[1])
+		}
+	}
+}

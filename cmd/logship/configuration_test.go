@@ -107,6 +107,9 @@ func TestDocumentedConfiguration(t *testing.T) {
 	examples := 0
 	block := regexp.MustCompile("(?ms)^ *```toml\n(.*?)^ *```$")
 	for _, file := range append(files, "../../README.md") {
+		if filepath.Base(file) == "health.md" { // the examples there are of healthd, which tests them
+			continue
+		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -279,7 +279,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 			ask()
 		}
 	}
-	if open, evicted := s.Conns(); open > most || evicted < uint64(n-most) {
+	if open, evicted := s.Conns(); open > most || evicted < uint64(n-2*most) { // some end by themselves
 		t.Errorf("%d open, %d evicted", open, evicted)
 	}
 }
