@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -52,12 +53,12 @@ func (c *lowerConn) SetWriteDeadline(t time.Time) error {
 	return c.TCPConn.SetWriteDeadline(t)
 }
 
-// makeCurrent says that c will be written to, and reports false if it broke before.
-func (c *conn) makeCurrent() bool {
+// makeCurrent says that c will be written to; the error is why it broke before.
+func (c *conn) makeCurrent() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = c.broken == nil
-	return c.current
+	return c.broken
 }
 
 // fail ends c because of err, which its reader then reports.
@@ -223,7 +224,7 @@ func (c *conn) ended(err error) (cut uint64, current, quiet bool, _ error) {
 	default:
 		err = nil
 	}
-	c.broken = errors.Join(err, net.ErrClosed)
+	c.broken = cmp.Or(err, net.ErrClosed)
 	return c.cut, c.current, c.quiet, err
 }
 

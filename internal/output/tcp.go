@@ -94,8 +94,9 @@ func (t *TCP) Connect(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	if !c.makeCurrent() {
-		return fmt.Errorf("connect to %s: %w", t.o.Address, errEarlyEOF)
+	if err := c.makeCurrent(); err != nil {
+		// With TLS 1.3 a receiver refuses our certificate after the handshake.
+		return certificateFault(fmt.Errorf("connect to %s: %w", t.o.Address, err))
 	}
 	t.current = c
 	if t.proof.probeDue() {
@@ -179,7 +180,7 @@ func (t *TCP) Send(ctx context.Context, frames []byte) error {
 		return certificateFault(fmt.Errorf("send to %s: %w", t.o.Address, err))
 	}
 	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return fmt.Errorf("send to %s: %w", t.o.Address, err)
+		return certificateFault(fmt.Errorf("send to %s: %w", t.o.Address, err))
 	}
 	c.used.Store(true)
 	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
@@ -210,7 +211,7 @@ func (t *TCP) Cut(ctx context.Context, id uint64, last bool) (bool, error) {
 		return true, nil
 	}
 	t.takeNext()
-	if t.next == nil || !t.next.makeCurrent() {
+	if t.next == nil || t.next.makeCurrent() != nil {
 		t.next = nil
 		t.openNext(ctx)
 		return false, nil
