@@ -256,11 +256,15 @@ func TestMetricsAreDocumented(t *testing.T) {
 func TestRunWithoutBus(t *testing.T) {
 	bus := systemBus(t)
 	app := newApp(t)
-	bus.Load("pay.service", unitFile(t, "pay.service", "[X-Healthd]\nHealth="+app.URL+"/\nInterval=200ms\n"), nil)
+	bus.Load("pay.service", unitFile(t, "pay.service", "[X-Healthd]\nHealth="+app.URL+"/\nInterval=200ms\nCritical=yes\n"), nil)
 	i := start(t, t.TempDir(), quick)
 	i.await("/health", 200, "ALL-OK")
 	bus.Stop()
 	i.awaitNode("healthd/units", health.Warn, "not followed")
+	// That is no outage of the service: its unit is what it was, at a check since then.
+	gone := time.Now()
+	i.until(func() bool { return i.node("pay/unit").CheckedAt.After(gone) }, func() string { return "the unit is not checked" })
+	i.awaitNode("pay/unit", health.Pass, "")
 	i.awaitNode("pay/http", health.Pass, "")
 	if code, body := i.get("public.sock", "/health"); code != 200 || !strings.Contains(body, `"status":"warn"`) {
 		t.Errorf("without D-Bus: %d %s", code, body)

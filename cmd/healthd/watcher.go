@@ -20,6 +20,10 @@ import (
 // effect then.
 const judgeEvery = time.Second
 
+// trust is how long units are taken for what they were when D-Bus went away: long enough
+// for it to be restarted, which is no outage of the services.
+const trust = 5 * time.Minute
+
 // watcher is the daemon without its listeners: targets in, judgement out.
 type watcher struct {
 	c         *Config
@@ -63,7 +67,7 @@ func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
 	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
 	w.handler = public.New(public.Options{Audience: w.audience})
 	if c.Discover.Enabled {
-		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), OnSet: w.onSet, OnState: w.onState, OnBus: w.onBus, Log: log})
+		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), Trust: trust, OnSet: w.onSet, OnState: w.onState, OnBus: w.onBus, Log: log})
 		w.env.Unit = unitOf(w.follower)
 	}
 	p := w.plan(nil)

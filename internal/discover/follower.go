@@ -30,6 +30,9 @@ type Options struct {
 	Ignore []string
 	// Units are followed without a section: State knows them. They belong to no app.
 	Units []string
+	// Trust is how long the last known state of a unit is believed while D-Bus is
+	// away; 0 is not at all.
+	Trust time.Duration
 	// OnSet is told what was found, at first and after every change; OnState of each
 	// change of the state of a unit that belongs to the set or to Units, the first
 	// state included; OnBus of the connection, when it is there and everything is
@@ -48,6 +51,7 @@ type Follower struct {
 
 	mu     sync.Mutex
 	bus    *bus             // guarded by mu; nil without a connection
+	lostAt time.Time        // guarded by mu; when the last connection ended
 	states map[string]State // guarded by mu; of the units of the set
 }
 
@@ -104,12 +108,12 @@ func (f *Follower) Connected() bool {
 	return f.bus != nil
 }
 
-// State returns the state of a unit of the set. It returns ErrNoBus while there is no
-// connection, as the last known state may be wrong by now.
+// State returns the state of a unit of the set. Without a connection it is the last
+// known one, for as long as Options.Trust says, and then ErrNoBus, as it may be wrong.
 func (f *Follower) State(unit string) (State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.bus == nil {
+	if f.bus == nil && (f.lostAt.IsZero() || time.Since(f.lostAt) >= f.o.Trust) {
 		return State{}, ErrNoBus
 	}
 	return f.states[unit], nil
@@ -129,7 +133,7 @@ func (f *Follower) Usage(ctx context.Context, unit string) (Usage, error) {
 // lose notes the end of the connection.
 func (f *Follower) lose() {
 	f.mu.Lock()
-	f.bus = nil
+	f.bus, f.lostAt = nil, time.Now()
 	f.mu.Unlock()
 	f.o.OnBus(false)
 }

@@ -212,6 +212,23 @@ func TestBusGoneAndBack(t *testing.T) {
 	}
 }
 
+// TestTrust: for a while the last known state is believed.
+func TestTrust(t *testing.T) {
+	f := New(Options{Trust: time.Hour})
+	if _, err := f.State("a.service"); !errors.Is(err, ErrNoBus) {
+		t.Errorf("before the first connection: %v", err)
+	}
+	f.states["a.service"] = State{Active: "active"}
+	f.lose()
+	if s, err := f.State("a.service"); err != nil || s.Active != "active" || f.Connected() {
+		t.Errorf("just lost: %+v, %v", s, err)
+	}
+	f.lostAt = f.lostAt.Add(-time.Hour)
+	if _, err := f.State("a.service"); !errors.Is(err, ErrNoBus) {
+		t.Errorf("lost an hour ago: %v", err)
+	}
+}
+
 // TestSystemdIsReplaced: after daemon-reexec it may have forgotten us.
 func TestSystemdIsReplaced(t *testing.T) {
 	f := discovertest.New(t)
