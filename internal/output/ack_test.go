@@ -176,6 +176,7 @@ func TestTimeoutsFindThatNoEndComesBack(t *testing.T) {
 		in.NeverEOF(true)
 	}
 	works()
+	awaitProbe(t, out) // or the next one would tell
 	for range 2 {
 		if e := round(); e.Kind != output.Failed {
 			t.Fatalf("got %+v", e)
@@ -192,6 +193,21 @@ func TestTimeoutsFindThatNoEndComesBack(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "ack_mode=kernel") {
 		t.Errorf("log is %q", log)
+	}
+}
+
+// awaitProbe connects until a probe has come to its end.
+func awaitProbe(t *testing.T, out *output.TCP) {
+	t.Helper()
+	deadline := within(t)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for out.ProbeDue() {
+		select {
+		case <-tick.C:
+		case <-deadline.Done():
+			t.Fatal("no probe came to its end")
+		}
 	}
 }
 
