@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/discover"
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
@@ -31,13 +26,13 @@ changes nothing, so it can be used beside a healthd that runs. Run it as the use
 Exit codes: 0 all well, 1 a check failed, 4 systemd cannot be asked, 77 no permission,
 78 configuration; of several the first.`,
 		Example: "  healthd check\n  healthd check --probe --config healthd.toml",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, effective, err := flags.load()
 			if err != nil {
 				return err
 			}
-			return check(cmd.Context(), cmd.OutOrStdout(), c, effective.Files(), once)
+			return check(cmd, c, effective.Files(), once)
 		},
 	}
 	cmd.Flags().BoolVar(&once, "probe", false, "run every check once")
@@ -46,32 +41,20 @@ Exit codes: 0 all well, 1 a check failed, 4 systemd cannot be asked, 77 no permi
 
 // check looks at every part of c and prints a line for each. Its error joins those of
 // all parts and has the exit code of the first.
-func check(ctx context.Context, w io.Writer, c *Config, files []string, once bool) error {
-	var errs []error
-	report := func(part string, err error, found string) {
-		if err != nil {
-			errs = append(errs, err)
-			fmt.Fprintf(w, "FAIL  %s\n", part)
-			return
-		}
-		fmt.Fprintf(w, "ok    %s: %s\n", part, printable(found))
-	}
-	read := "built-in defaults, no file was read (see healthd config --help)"
-	if len(files) > 0 {
-		read = strings.Join(files, ", ")
-	}
-	report("configuration", nil, read)
-	report("public", nil, strings.Join(c.Public.Listen, " "))
-	report("state directory", checkState(c.stateDir()), c.stateDir())
+func check(cmd *cobra.Command, c *Config, files []string, once bool) error {
+	r := cli.NewReport(cmd, files)
+	r.Add("public", nil, strings.Join(c.Public.Listen, " "))
+	found, err := checkState(c.stateDir())
+	r.Add("state directory", err, found)
 	var states map[string]discover.State
 	p := newPlanner(c, probe.Env{Heartbeats: probe.NewHeartbeats(nil), Unit: func(_ context.Context, name string) (probe.Unit, error) {
 		return asUnit(states[name], discover.Usage{}), nil
 	}})
 	p.addConfig()
 	if c.Discover.Enabled {
-		set, all, err := discover.Find(ctx, discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c)})
+		set, all, err := discover.Find(cmd.Context(), discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c)})
 		if err != nil {
-			err = withCode(exitUnreachable, fmt.Errorf("find units: %w; without systemd set discover.enabled = false", err))
+			err = cli.WithCode(cli.ExitUnreachable, fmt.Errorf("find units: %w; without systemd set discover.enabled = false", err))
 		}
 		states = all
 		found := ""
@@ -79,7 +62,7 @@ func check(ctx context.Context, w io.Writer, c *Config, files []string, once boo
 			found = fmt.Sprintf("%d with an [X-Healthd] section", len(set.Apps))
 			p.addUnits(set)
 		}
-		report("units", err, found)
+		r.Add("units", err, found)
 	}
 	p.finish()
 	for _, f := range p.found {
@@ -87,22 +70,19 @@ func check(ctx context.Context, w io.Writer, c *Config, files []string, once boo
 		if len(f.Problems) > 0 {
 			err = fmt.Errorf("target %s (%s): %s", f.Name, f.Source, strings.Join(f.Problems, "; "))
 		}
-		report("target "+f.Name, err, strings.Join(f.Checks, " "))
+		r.Add("target "+f.Name, err, strings.Join(f.Checks, " "))
 	}
 	if once {
 		for _, each := range p.checks {
-			r := runOnce(ctx, each)
+			got := runOnce(cmd.Context(), each)
 			var err error
-			if r.State == health.Fail || r.State == health.Unknown {
-				err = fmt.Errorf("check %s: %s: %s", each.ID, r.State, r.Text)
+			if got.State == health.Fail || got.State == health.Unknown {
+				err = fmt.Errorf("check %s: %s: %s", each.ID, got.State, got.Text)
 			}
-			report("check "+each.ID, err, strings.TrimSpace(r.State.String()+" "+r.Text))
+			r.Add("check "+each.ID, err, strings.TrimSpace(got.State.String()+" "+got.Text))
 		}
 	}
-	if len(errs) == 0 {
-		return nil
-	}
-	return withCode(exitCode(errs[0]), errors.Join(errs...))
+	return r.Err()
 }
 
 // runOnce runs a check within its timeout.
@@ -115,25 +95,11 @@ func runOnce(ctx context.Context, c probe.Check) health.Result {
 	return r
 }
 
-// checkState says whether run could keep its state in dir. It creates nothing: as
-// another user it would leave a directory that healthd cannot use.
-func checkState(dir string) error {
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
-			continue // run would make it: the one above counts
-		}
-		if err == nil && !info.IsDir() {
-			err = &fs.PathError{Op: "use", Path: at, Err: unix.ENOTDIR}
-		}
-		if err == nil {
-			if err = unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-				err = &fs.PathError{Op: "write to", Path: at, Err: err}
-			}
-		}
-		if err != nil {
-			return explainState(err)
-		}
-		return nil
+// checkState says whether run could keep its state in dir.
+func checkState(dir string) (string, error) {
+	found, err := cli.CheckDirectory(dir)
+	if err != nil {
+		return "", explainState(err)
 	}
+	return found, nil
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"io"
 	"maps"
-	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,9 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"sidecar/internal/daemon"
+	"sidecar/internal/cli"
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
 	"sidecar/internal/public"
@@ -115,24 +111,22 @@ func defaultConfig() Config {
 }
 
 // configFlags are the flags that say where the configuration comes from.
-type configFlags struct {
-	file string
-	set  []string
-}
-
-func (f *configFlags) register(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringVar(&f.file, "config", "", "configuration `file` (also $HEALTHD_CONFIG), merged over config/healthd/default.toml")
-	cmd.PersistentFlags().StringArrayVar(&f.set, "set", nil, "one `section.key=value`, above all files and the environment; repeatable")
-}
+type configFlags struct{ cli.Flags }
 
 // load reads all layers and checks what the values mean.
 func (f *configFlags) load() (*Config, *settings.Effective, error) {
-	return loadConfig(settings.Options{Env: os.Environ(), File: f.file, Set: f.set})
+	return loadConfig(f.Options("healthd"))
+}
+
+// effective is load for who wants to know only where values come from.
+func (f *configFlags) effective() (*settings.Effective, error) {
+	_, effective, err := f.load()
+	return effective, err
 }
 
 func loadConfig(o settings.Options) (*Config, *settings.Effective, error) {
 	c := defaultConfig()
-	o.App, o.Dir = "healthd", "config/healthd"
+	o.Dir = "config/healthd"
 	effective, err := settings.Load(&c, o)
 	if err != nil {
 		return nil, nil, err
@@ -147,7 +141,7 @@ func (c *Config) check(e *settings.Effective) error {
 		errs = append(errs, e.Errorf(key, format, args...))
 	}
 	for _, address := range c.Public.Listen {
-		if address == "" || !isListenAddress(address) {
+		if address == "" || !cli.IsListenAddress(address) {
 			bad("public.listen", "%q is not an address: want host:port or unix:/path", address)
 		}
 	}
@@ -156,7 +150,7 @@ func (c *Config) check(e *settings.Effective) error {
 			bad("public.monitors."+name, "want a part of the User-Agent of the monitor")
 		}
 	}
-	if !isListenAddress(c.Private.Listen) {
+	if !cli.IsListenAddress(c.Private.Listen) {
 		bad("private.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Private.Listen)
 	}
 	if c.Private.Socket != "" && !filepath.IsAbs(c.Private.Socket) {
@@ -167,40 +161,24 @@ func (c *Config) check(e *settings.Effective) error {
 			bad("discover.ignore", "%q is not a pattern", pattern)
 		}
 	}
-	if _, err := daemon.NewLogger(io.Discard, c.Log.Level, daemon.FormatText); err != nil {
-		bad("log.level", "%v", err)
-	}
-	if _, err := daemon.NewLogger(io.Discard, "info", c.Log.Format); err != nil {
-		bad("log.format", "%v", err)
-	}
-	errs = append(errs, c.checkRanges(e)...)
-	if len(errs) == 0 {
+	errs = append(errs, cli.CheckLog(e, c.Log.Level, c.Log.Format)...)
+	errs = append(errs, c.checkRanges(e))
+	if errors.Join(errs...) == nil {
 		errs = append(errs, c.checkTargets(e)...)
 	}
 	return errors.Join(errs...)
 }
 
 // checkRanges returns what is wrong with numbers and durations.
-func (c *Config) checkRanges(e *settings.Effective) []error {
-	var errs []error
-	for _, limit := range []struct {
-		key  string
-		ok   bool
-		want string
-	}{
-		{"public.max_connections", c.Public.MaxConnections >= 1, "at least 1"},
-		{"public.quiet", c.Public.Quiet >= settings.Duration(time.Minute), "at least 1m"},
-		{"probe.concurrency", c.Probe.Concurrency >= 1, "at least 1"},
-		{"judge.rise", c.Judge.Rise >= 1 && c.Judge.Rise <= health.MaxWindow, "1 to 60"},
-		{"judge.fall", c.Judge.Fall >= 1 && c.Judge.Fall <= health.MaxWindow, "1 to 60"},
-		{"state.save", c.State.Save >= settings.Duration(time.Second), "at least 1s"},
-	} {
-		if !limit.ok {
-			value, _, err := e.Explain(limit.key)
-			errs = append(errs, errors.Join(err, e.Errorf(limit.key, "want %s, found %s", limit.want, value)))
-		}
-	}
-	return errs
+func (c *Config) checkRanges(e *settings.Effective) error {
+	return errors.Join(
+		e.Require(c.Public.MaxConnections >= 1, "public.max_connections", "at least 1"),
+		e.Require(c.Public.Quiet >= settings.Duration(time.Minute), "public.quiet", "at least 1m"),
+		e.Require(c.Probe.Concurrency >= 1, "probe.concurrency", "at least 1"),
+		e.Require(c.Judge.Rise >= 1 && c.Judge.Rise <= health.MaxWindow, "judge.rise", "1 to 60"),
+		e.Require(c.Judge.Fall >= 1 && c.Judge.Fall <= health.MaxWindow, "judge.fall", "1 to 60"),
+		e.Require(c.State.Save >= settings.Duration(time.Second), "state.save", "at least 1s"),
+	)
 }
 
 // checkTargets returns what is wrong with targets and groups: everything that a unit
@@ -224,18 +202,6 @@ func (c *Config) checkTargets(e *settings.Effective) []error {
 		}
 	}
 	return errs
-}
-
-// isListenAddress reports whether address is empty, host:port or unix:/path.
-func isListenAddress(address string) bool {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return filepath.IsAbs(path)
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	return address == "" || err == nil
 }
 
 // stateDir returns where the state is kept.

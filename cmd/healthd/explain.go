@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/health"
 )
 
@@ -20,7 +21,7 @@ func newExplain(flags *configFlags) *cobra.Command {
 machine, and says why it has it: the chain of causes down to the checks, and the last changes.`,
 		Example: `  healthd explain
   healthd explain payments/3`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: cli.Usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, _, err := flags.load()
 			if err != nil {
@@ -50,7 +51,7 @@ func explain(w io.Writer, s *health.Snapshot, id string) error {
 	if id != "" {
 		n := nodes[id]
 		if n == nil {
-			return withCode(exitUsage, fmt.Errorf("explain %q: there is no such node%s", id, similar(id, nodes)))
+			return cli.WithCode(cli.ExitUsage, fmt.Errorf("explain %q: there is no such node%s", id, similar(id, nodes)))
 		}
 		standing, name = n.Standing, id
 	}
@@ -96,7 +97,7 @@ func reason(text string) string {
 	if text == "" {
 		return ""
 	}
-	return ": " + printable(text)
+	return ": " + cli.Printable(text)
 }
 
 // explainNode writes what is special about a node.

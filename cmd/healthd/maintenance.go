@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/settings"
 )
 
@@ -19,7 +20,7 @@ machine: its state does not count until the maintenance is over, and is warn for
 It ends by itself, and survives a restart of healthd.`,
 		Example: `  healthd maintenance on payments --for 10m
   healthd maintenance off payments`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	span := settings.Duration(time.Hour)
@@ -30,10 +31,10 @@ It ends by itself, and survives a restart of healthd.`,
 a name as targets shows it, or any other that explain knows: "payments", "payments/3".`,
 		Example: `  healthd maintenance on payments --for 10m
   healthd maintenance on`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: cli.Usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if span == 0 {
-				return withCode(exitUsage, fmt.Errorf("--for: want more than 0s (see %s --help)", cmd.CommandPath()))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("--for: want more than 0s (see %s --help)", cmd.CommandPath()))
 			}
 			return setMaintenance(cmd, flags, args, time.Now().Add(time.Duration(span)))
 		},
@@ -44,7 +45,7 @@ a name as targets shows it, or any other that explain knows: "payments", "paymen
 		Short:   "End a maintenance",
 		Long:    `off ends a maintenance before its time. It is to be given the same NODE as on, or none.`,
 		Example: `  healthd maintenance off payments`,
-		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		Args:    cli.Usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return setMaintenance(cmd, flags, args, time.Time{})
 		},
@@ -68,9 +69,9 @@ func setMaintenance(cmd *cobra.Command, flags *configFlags, args []string, until
 		return err
 	}
 	if m.Until.IsZero() {
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s is off\n", printable(what))
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s is off\n", cli.Printable(what))
 	} else {
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s until %s\n", printable(what), m.Until.Local().Format(time.DateTime))
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s until %s\n", cli.Printable(what), m.Until.Local().Format(time.DateTime))
 	}
 	return err
 }

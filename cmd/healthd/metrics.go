@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/health"
 )
 
@@ -129,7 +130,7 @@ func boolValue(b bool) float64 {
 // registry returns everything that /metrics shows.
 func (w *watcher) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "healthd_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "healthd_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": cli.Version()}})
 	build.Set(1)
 	r.MustRegister(snapshotMetrics{w}, w.audience.Collector(), build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/daemon"
 	"sidecar/internal/health"
 )
@@ -136,11 +137,11 @@ func explainAsk(socket string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return withCode(exitPermission, fmt.Errorf("ask healthd at %s: %w: run as root, or as healthd's user", socket, err))
+		return cli.WithCode(cli.ExitPermission, fmt.Errorf("ask healthd at %s: %w: run as root, or as healthd's user", socket, err))
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return withCode(exitUnreachable, fmt.Errorf("ask healthd at %s: %w: no healthd runs here, or private.socket is another one", socket, err))
+		return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("ask healthd at %s: %w: no healthd runs here, or private.socket is another one", socket, err))
 	}
-	return withCode(exitUnreachable, fmt.Errorf("ask healthd at %s: %w", socket, err))
+	return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("ask healthd at %s: %w", socket, err))
 }
 
 // askSnapshot asks for the whole truth.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/daemon"
 	"sidecar/internal/public"
 )
@@ -31,7 +32,7 @@ of the configuration: then no restart refuses a connection. What has been counte
 kept in state.dir, so that a restart is no reason to judge anew.`,
 		Example: `  healthd run
   healthd run --config healthd.toml`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := flags.load()
 			if err != nil {
@@ -41,7 +42,7 @@ kept in state.dir, so that a restart is no reason to judge anew.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal()
+			ctx, stop := cli.UntilSignal()
 			defer stop()
 			// A log that nobody reads any more is no reason to die.
 			signal.Ignore(syscall.SIGPIPE)
@@ -77,7 +78,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info("start", "version", version, "public", addresses(l.public), "private", addresses([]net.Listener{l.private}))
+	r.log.Info("start", "version", cli.Version(), "public", addresses(l.public), "private", addresses([]net.Listener{l.private}))
 	return r.supervise(ctx, w, l)
 }
 
@@ -85,7 +86,7 @@ func (r *runner) run(ctx context.Context) error {
 func explainState(err error) error {
 	err = fmt.Errorf("keep state: %w", err)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return withCode(exitPermission, fmt.Errorf("%w: set state.dir to a directory that this user may write to (in a unit: StateDirectory=healthd)", err))
+		return cli.WithCode(cli.ExitPermission, fmt.Errorf("%w: set state.dir to a directory that this user may write to (in a unit: StateDirectory=healthd)", err))
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/discover"
 	"sidecar/internal/probe"
 )
@@ -26,7 +27,7 @@ services without a section. It asks systemd itself, so no healthd has to run.
 Exit codes: 0 nothing is wrong, 1 something is, 4 systemd cannot be asked, 78 configuration.`,
 		Example: `  healthd targets
   healthd targets --json`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := flags.load()
 			if err != nil {
@@ -62,7 +63,7 @@ func findTargets(ctx context.Context, c *Config) (*foundSet, error) {
 	if c.Discover.Enabled {
 		set, _, err := discover.Find(ctx, discover.Options{Ignore: c.Discover.Ignore})
 		if err != nil {
-			return nil, withCode(exitUnreachable, fmt.Errorf("find units: %w; without systemd set discover.enabled = false", err))
+			return nil, cli.WithCode(cli.ExitUnreachable, fmt.Errorf("find units: %w; without systemd set discover.enabled = false", err))
 		}
 		p.addUnits(set)
 		silent = set.Silent
@@ -96,14 +97,14 @@ func (s *foundSet) print(w io.Writer) error {
 		if n := len(f.Checks); len(f.Workers) > 1 && n > 2 {
 			checks = fmt.Sprintf("%s … (%d)", strings.Join(f.Checks[:min(2, n)], " "), n)
 		}
-		fmt.Fprintln(t, strings.Join([]string{f.Name, f.Source, f.Weight, printable(public), workers, printable(checks)}, "\t"))
+		fmt.Fprintln(t, strings.Join([]string{f.Name, f.Source, f.Weight, cli.Printable(public), workers, cli.Printable(checks)}, "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, f := range s.Apps {
 		for _, text := range f.Problems {
-			fmt.Fprintf(w, "problem: %s (%s): %s\n", f.Name, f.Source, printable(text))
+			fmt.Fprintf(w, "problem: %s (%s): %s\n", f.Name, f.Source, cli.Printable(text))
 		}
 	}
 	for _, unit := range s.Silent {

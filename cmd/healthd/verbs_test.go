@@ -2,19 +2,17 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/health"
 )
 
@@ -49,7 +47,7 @@ func TestHelpSaysWhatThereIs(t *testing.T) {
 				t.Errorf("%s --%s: %q explains nothing", cmd.CommandPath(), f.Name, f.Usage)
 			}
 		})
-		if _, stderr, code := call(append(strings.Fields(cmd.CommandPath())[1:], "--help")...); code != exitOK {
+		if _, stderr, code := call(append(strings.Fields(cmd.CommandPath())[1:], "--help")...); code != cli.ExitOK {
 			t.Errorf("%s: help ends with %d: %s", cmd.CommandPath(), code, stderr)
 		}
 		for line := range strings.Lines(cmd.Example) {
@@ -71,25 +69,25 @@ func TestUsageErrors(t *testing.T) {
 		}
 	}
 	t.Setenv("HEALTHD_CONFIG_DIR", t.TempDir())
-	bad(`unknown command "explian" for "healthd"; did you mean explain?`, exitUsage, "explian")
-	bad(`unexpected argument "x"`, exitUsage, "targets", "x")
-	bad("unknown flag: --x", exitUsage, "run", "--x")
-	bad("--for: want more than 0s", exitUsage, "maintenance", "on", "--for", "0")
-	bad("invalid argument", exitUsage, "maintenance", "on", "--for", "soon")
-	bad("unknown key", exitUsage, "config", "--explain", "public.lisen")
-	bad("want 1 to 60", exitConfig, "check", "--set", "judge.fall=0")
-	bad("no such file", exitConfig, "run", "--config", "/nonexistent.toml")
-	bad("no healthd runs here", exitUnreachable, "explain", "--set", "private.socket=/nonexistent/x.sock")
+	bad(`unknown command "explian" for "healthd"; did you mean explain?`, cli.ExitUsage, "explian")
+	bad(`unexpected argument "x"`, cli.ExitUsage, "targets", "x")
+	bad("unknown flag: --x", cli.ExitUsage, "run", "--x")
+	bad("--for: want more than 0s", cli.ExitUsage, "maintenance", "on", "--for", "0")
+	bad("invalid argument", cli.ExitUsage, "maintenance", "on", "--for", "soon")
+	bad("unknown key", cli.ExitUsage, "config", "--explain", "public.lisen")
+	bad("want 1 to 60", cli.ExitConfig, "check", "--set", "judge.fall=0")
+	bad("no such file", cli.ExitConfig, "run", "--config", "/nonexistent.toml")
+	bad("no healthd runs here", cli.ExitUnreachable, "explain", "--set", "private.socket=/nonexistent/x.sock")
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
-	bad("find units: connect to D-Bus", exitUnreachable, "targets")
-	bad("find units: connect to D-Bus", exitUnreachable, "check", "--set", "state.dir="+t.TempDir())
+	bad("find units: connect to D-Bus", cli.ExitUnreachable, "targets")
+	bad("find units: connect to D-Bus", cli.ExitUnreachable, "check", "--set", "state.dir="+t.TempDir())
 }
 
 func TestVersionAndConfig(t *testing.T) {
 	t.Setenv("HEALTHD_CONFIG_DIR", t.TempDir())
 	out, _, code := call("version", "--json")
 	var v struct{ Version, Go string }
-	if err := json.Unmarshal([]byte(out), &v); err != nil || code != exitOK || v.Version != version || v.Go == "" {
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != cli.ExitOK || v.Version != cli.Version() || v.Go == "" {
 		t.Errorf("version: %d %s %v", code, out, err)
 	}
 	t.Setenv("HEALTHD_JUDGE__FALL", "7")
@@ -108,19 +106,19 @@ func TestTargetsAndCheck(t *testing.T) {
 	bus.Load("pay.service", file, nil)
 	state := "state.dir=" + t.TempDir()
 	out, stderr, code := call("targets")
-	if code != exitOK || !regexp.MustCompile(`(?m)^pay +pay\.service +critical +Payments +- +unit:pay\.service `+regexp.QuoteMeta(app.URL)+`/pay\.service$`).MatchString(out) {
+	if code != cli.ExitOK || !regexp.MustCompile(`(?m)^pay +pay\.service +critical +Payments +- +unit:pay\.service `+regexp.QuoteMeta(app.URL)+`/pay\.service$`).MatchString(out) {
 		t.Errorf("targets: %d %s%s", code, out, stderr)
 	}
-	if out, stderr, code := call("check", "--probe", "--set", state); code != exitOK || !strings.Contains(out, "ok    check pay/http: pass") || !strings.Contains(out, "ok    units: 1 with an [X-Healthd] section") {
+	if out, stderr, code := call("check", "--probe", "--set", state); code != cli.ExitOK || !strings.Contains(out, "ok    check pay/http: pass") || !strings.Contains(out, "ok    units: 1 with an [X-Healthd] section") {
 		t.Errorf("check: %d %s%s", code, out, stderr)
 	}
 	app.down.Store(true)
-	if out, stderr, code := call("check", "--probe", "--set", state); code != exitFailed || !strings.Contains(out, "FAIL  check pay/http") || !strings.Contains(stderr, "check pay/http: fail: ") {
+	if out, stderr, code := call("check", "--probe", "--set", state); code != cli.ExitFailed || !strings.Contains(out, "FAIL  check pay/http") || !strings.Contains(stderr, "check pay/http: fail: ") {
 		t.Errorf("check of what is down: %d %s%s", code, out, stderr)
 	}
 	bus.Load("bad.service", unitFile(t, "bad.service", "[X-Healthd]\nHealth=gopher://x\nPubilc=x\n"), nil)
 	out, stderr, code = call("targets")
-	if code != exitFailed || stderr != "healthd: targets: 2 problems\n" || !strings.Contains(out, `problem: bad (bad.service): line 3: "Pubilc": no such key`) || !strings.Contains(out, "problem: bad (bad.service): parse check") {
+	if code != cli.ExitFailed || stderr != "healthd: targets: 2 problems\n" || !strings.Contains(out, `problem: bad (bad.service): line 3: "Pubilc": no such key`) || !strings.Contains(out, "problem: bad (bad.service): parse check") {
 		t.Errorf("targets with mistakes: %d %s%s", code, out, stderr)
 	}
 	out, _, _ = call("targets", "--json")
@@ -128,7 +126,7 @@ func TestTargetsAndCheck(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &set); err != nil || len(set.Apps) != 2 || set.Apps[1].Public != "Payments" {
 		t.Errorf("targets --json: %s %v", out, err)
 	}
-	if _, stderr, code := call("check", "--set", "state.dir="+file); code == exitOK || !strings.Contains(stderr, "keep state: use "+file+": not a directory") {
+	if _, stderr, code := call("check", "--set", "state.dir="+file); code == cli.ExitOK || !strings.Contains(stderr, "keep state: use "+file+": not a directory") {
 		t.Errorf("check of a state directory that is a file: %d %s", code, stderr)
 	}
 }
@@ -144,17 +142,17 @@ func TestExplainAndMaintenance(t *testing.T) {
 	i.awaitNode("web/http", health.Fail, "")
 	out, stderr, code := call(append(flags, "explain")...)
 	for _, want := range []string{"the machine: ", "\n  because of shop: ", "\n    because of web: ", "\n      because of web/http: fail for ", "503", "besides: healthd pass", "last changes:"} {
-		if code != exitOK || !strings.Contains(out, want) {
+		if code != cli.ExitOK || !strings.Contains(out, want) {
 			t.Errorf("explain lacks %q: %d %s%s", want, code, out, stderr)
 		}
 	}
 	if out, _, _ := call(append(flags, "explain", "web/disk")...); !strings.Contains(out, "web/disk: pass for") || !strings.Contains(out, "used_ratio = ") || !strings.Contains(out, "last check: ") {
 		t.Errorf("explain a check: %s", out)
 	}
-	if _, stderr, code := call(append(flags, "explain", "disk")...); code != exitUsage || !strings.Contains(stderr, `"disk": there is no such node; there are web/disk`) {
+	if _, stderr, code := call(append(flags, "explain", "disk")...); code != cli.ExitUsage || !strings.Contains(stderr, `"disk": there is no such node; there are web/disk`) {
 		t.Errorf("explain what is not there: %d %s", code, stderr)
 	}
-	if out, stderr, code := call(append(flags, "maintenance", "on", "shop", "--for", "10m")...); code != exitOK || !strings.HasPrefix(out, "maintenance of shop until 20") {
+	if out, stderr, code := call(append(flags, "maintenance", "on", "shop", "--for", "10m")...); code != cli.ExitOK || !strings.HasPrefix(out, "maintenance of shop until 20") {
 		t.Errorf("maintenance on: %d %s%s", code, out, stderr)
 	}
 	if n := i.node("web"); n.State != health.Maintenance || time.Until(n.Until).Round(time.Minute) != 10*time.Minute {
@@ -163,11 +161,11 @@ func TestExplainAndMaintenance(t *testing.T) {
 	if out, _, _ := call(append(flags, "explain", "web")...); !strings.Contains(out, "maintenance until 20") {
 		t.Errorf("explain what is in maintenance: %s", out)
 	}
-	if out, _, code := call(append(flags, "maintenance", "off", "shop")...); code != exitOK || out != "maintenance of shop is off\n" {
+	if out, _, code := call(append(flags, "maintenance", "off", "shop")...); code != cli.ExitOK || out != "maintenance of shop is off\n" {
 		t.Errorf("maintenance off: %d %s", code, out)
 	}
 	i.awaitNode("web", health.Fail, "")
-	if _, stderr, code := call(append(flags, "maintenance", "on", "none")...); code != exitFailed || !strings.Contains(stderr, "there is no such node") {
+	if _, stderr, code := call(append(flags, "maintenance", "on", "none")...); code != cli.ExitFailed || !strings.Contains(stderr, "there is no such node") {
 		t.Errorf("maintenance of what is not there: %d %s", code, stderr)
 	}
 	// Only the socket may do that: a port is open to everybody on the machine.
@@ -176,16 +174,5 @@ func TestExplainAndMaintenance(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(i.dir, "private.sock")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket of the verbs: %v %v", info.Mode(), err)
-	}
-}
-
-func TestExitCodes(t *testing.T) {
-	for err, want := range map[error]int{
-		errors.New("x"): exitFailed, fmt.Errorf("a: %w", os.ErrPermission): exitPermission, fmt.Errorf("a: %w", syscall.EADDRINUSE): exitTemporary,
-		errors.Join(errors.New("x"), withCode(exitUnreachable, errors.New("y"))): exitUnreachable,
-	} {
-		if got := exitCode(err); got != want {
-			t.Errorf("%v: %d, want %d", err, got, want)
-		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/journal"
 	"sidecar/internal/output"
 	"sidecar/internal/settings"
@@ -34,13 +34,13 @@ changes nothing, so it can be used beside a logship that runs. Run it as the use
 Exit codes: 0 all well, 4 receiver unreachable, 5 TLS, 69 no journal, 77 no permission,
 78 configuration; of several the first.`,
 		Example: "  logship check\n  logship check --connect --config logship.toml",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, effective, err := flags.load()
 			if err != nil {
 				return err
 			}
-			return check(cmd.Context(), cmd.OutOrStdout(), c, effective, connect)
+			return check(cmd, c, effective, connect)
 		},
 	}
 	cmd.Flags().BoolVar(&connect, "connect", false, "open a connection to the receiver, and close it")
@@ -49,64 +49,48 @@ Exit codes: 0 all well, 4 receiver unreachable, 5 TLS, 69 no journal, 77 no perm
 
 // check looks at every part of c and prints a line for each. Its error joins
 // those of all parts and has the exit code of the first.
-func check(ctx context.Context, w io.Writer, c *Config, effective *settings.Effective, connect bool) error {
-	var errs []error
-	report := func(part string, err error, found string) {
-		if err != nil {
-			errs = append(errs, err)
-			fmt.Fprintf(w, "FAIL  %s\n", part)
-			return
-		}
-		fmt.Fprintf(w, "ok    %s: %s\n", part, printable(found))
-	}
-	files := "built-in defaults, no file was read (see logship config --help)"
-	if len(effective.Files()) > 0 {
-		files = strings.Join(effective.Files(), ", ")
-	}
-	report("configuration", nil, files)
+func check(cmd *cobra.Command, c *Config, effective *settings.Effective, connect bool) error {
+	r := cli.NewReport(cmd, effective.Files())
 	o := opener{c, effective, slog.New(slog.DiscardHandler)}
 	_, _, outErr := o.output()
-	report("output", outErr, strings.TrimSpace(c.Output.URL+" "+strings.Join(c.Output.URLs, " ")))
+	r.Add("output", outErr, strings.TrimSpace(c.Output.URL+" "+strings.Join(c.Output.URLs, " ")))
 	if c.Input.Journald.Enabled {
 		found, err := checkJournal(c)
-		report("journal", err, found)
+		r.Add("journal", err, found)
 	}
 	if c.Input.Stdin.Enabled {
-		report("stdin", nil, "lines are shipped until it ends")
+		r.Add("stdin", nil, "lines are shipped until it ends")
 	}
 	if len(c.Input.File.Paths) > 0 {
-		report("files", nil, strings.Join(c.Input.File.Paths, ", "))
+		r.Add("files", nil, strings.Join(c.Input.File.Paths, ", "))
 	}
 	for _, in := range c.Input.Syslog {
-		report("syslog", nil, in.Listen)
+		r.Add("syslog", nil, in.Listen)
 	}
 	for _, in := range c.Input.GELF {
-		report("gelf", nil, in.Listen)
+		r.Add("gelf", nil, in.Listen)
 	}
 	if !c.Input.Journald.Enabled && !c.Input.Stdin.Enabled && len(c.Input.Syslog)+len(c.Input.GELF)+len(c.Input.File.Paths) == 0 {
-		report("input", errNoInput(effective), "")
+		r.Add("input", errNoInput(effective), "")
 	} else if !c.direct() {
 		found, err := checkState(c.stateDir())
-		report("state directory", err, found)
+		r.Add("state directory", err, found)
 	}
 	if c.spooled() && c.Spool.Dir != "" {
-		found, err := checkDirectory(c.Spool.Dir)
-		report("spool", explainSpool(err), found)
+		found, err := cli.CheckDirectory(c.Spool.Dir)
+		r.Add("spool", explainSpool(err), found)
 	}
 	if c.DLQ.File != "" {
-		report("dead letters", c.checkDLQ(effective), c.DLQ.File)
+		r.Add("dead letters", c.checkDLQ(effective), c.DLQ.File)
 	}
 	if connect && outErr == nil {
 		targets, _ := o.targets() // output has found them all right
 		for _, t := range targets {
-			found, err := o.checkTarget(ctx, t)
-			report("connect", err, t.name()+" "+found)
+			found, err := o.checkTarget(cmd.Context(), t)
+			r.Add("connect", err, t.name()+" "+found)
 		}
 	}
-	if len(errs) == 0 {
-		return nil
-	}
-	return withCode(exitCode(errs[0]), errors.Join(errs...))
+	return r.Err()
 }
 
 // checkTarget says what connecting to t shows.
@@ -146,7 +130,7 @@ func checkState(dir string) (string, error) {
 	err := checkFile(filepath.Join(dir, "state.json"))
 	var found string
 	if err == nil {
-		found, err = checkDirectory(dir)
+		found, err = cli.CheckDirectory(dir)
 	}
 	if err != nil {
 		return "", explainState(err)
@@ -174,36 +158,9 @@ func checkWritable(path string) error {
 		_, err = os.Stat(filepath.Dir(path))
 	}
 	if err == nil {
-		_, err = checkDirectory(filepath.Dir(path))
+		_, err = cli.CheckDirectory(filepath.Dir(path))
 	}
 	return err
-}
-
-// checkDirectory says whether run could make dir, and files in it. It does not create or
-// lock anything: as another user it would leave a directory that logship cannot use.
-func checkDirectory(dir string) (string, error) {
-	// Of a directory that run would create, the nearest one above it counts.
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
-			continue
-		}
-		if err == nil && !info.IsDir() {
-			err = &fs.PathError{Op: "use", Path: at, Err: unix.ENOTDIR}
-		}
-		if err == nil {
-			if err = unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-				err = &fs.PathError{Op: "write to", Path: at, Err: err}
-			}
-		}
-		if err != nil {
-			return "", err
-		}
-		if at != filepath.Clean(dir) {
-			return dir + ", will be created", nil
-		}
-		return dir, nil
-	}
 }
 
 // confirmAlone sends frames, which may be none, over a connection of their own and
@@ -215,18 +172,18 @@ func confirmAlone(ctx context.Context, out output.Output, frames []byte, timeout
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := out.Connect(ctx); err != nil {
-		return withCode(connectCode(err), err)
+		return cli.WithCode(connectCode(err), err)
 	}
 	code := connectCode
 	if len(frames) > 0 {
-		code = func(error) int { return exitFailed }
+		code = func(error) int { return cli.ExitFailed }
 		if err := out.Send(ctx, frames); err != nil {
 			return err
 		}
 	}
 	// Whatever Cut says, how the connection ended is an event.
 	if _, err := out.Cut(ctx, 1, true); err != nil && ctx.Err() != nil {
-		return withCode(code(err), err)
+		return cli.WithCode(code(err), err)
 	}
 	for {
 		select {
@@ -237,9 +194,9 @@ func confirmAlone(ctx context.Context, out output.Output, frames []byte, timeout
 			if event.Err == nil {
 				continue
 			}
-			return withCode(code(event.Err), event.Err)
+			return cli.WithCode(code(event.Err), event.Err)
 		case <-ctx.Done():
-			return withCode(exitUnreachable, fmt.Errorf("wait for the receiver to close the connection: nothing within %v; "+
+			return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("wait for the receiver to close the connection: nothing within %v; "+
 				"it cannot confirm: is there a proxy or load balancer in between that does not pass on a half-close?", timeout))
 		}
 	}
@@ -251,7 +208,7 @@ func connectCode(err error) int {
 	var op *net.OpError
 	held := new(output.Held)
 	if errors.As(err, &op) && op.Op == "dial" || errors.As(err, &held) && !held.Operator {
-		return exitUnreachable
+		return cli.ExitUnreachable
 	}
-	return exitTLS
+	return cli.ExitTLS
 }

@@ -2,20 +2,13 @@ package main
 
 import (
 	"errors"
-	"io"
 	"maps"
-	"net"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"sidecar/internal/daemon"
+	"sidecar/internal/cli"
 	"sidecar/internal/filetail"
 	"sidecar/internal/gelf"
 	"sidecar/internal/guard"
@@ -196,24 +189,22 @@ func defaultConfig() Config {
 }
 
 // configFlags are the flags that say where the configuration comes from.
-type configFlags struct {
-	file string
-	set  []string
-}
-
-func (f *configFlags) register(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringVar(&f.file, "config", "", "configuration `file` (also $LOGSHIP_CONFIG), merged over config/default.toml")
-	cmd.PersistentFlags().StringArrayVar(&f.set, "set", nil, "one `section.key=value`, above all files and the environment; repeatable")
-}
+type configFlags struct{ cli.Flags }
 
 // load reads all layers and checks what the values mean.
 func (f *configFlags) load() (*Config, *settings.Effective, error) {
 	c := defaultConfig()
-	effective, err := settings.Load(&c, settings.Options{App: "logship", Env: os.Environ(), File: f.file, Set: f.set})
+	effective, err := settings.Load(&c, f.Options("logship"))
 	if err != nil {
 		return nil, nil, err
 	}
 	return &c, effective, c.check(effective)
+}
+
+// effective is load for who wants to know only where values come from.
+func (f *configFlags) effective() (*settings.Effective, error) {
+	_, effective, err := f.load()
+	return effective, err
 }
 
 // check returns what is wrong with values that have the right type, one error
@@ -255,15 +246,10 @@ func (c *Config) check(e *settings.Effective) error {
 		bad("parse.timezone", "%q is not a time zone of this machine: want UTC, Local or a name such as Europe/Warsaw", c.Parse.Timezone)
 	}
 	errs = append(errs, c.checkOutput(e)...)
-	if !isListenAddress(c.Metrics.Listen) {
+	if !cli.IsListenAddress(c.Metrics.Listen) {
 		bad("metrics.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Metrics.Listen)
 	}
-	if _, err := daemon.NewLogger(io.Discard, c.Log.Level, daemon.FormatText); err != nil {
-		bad("log.level", "%v", err)
-	}
-	if _, err := daemon.NewLogger(io.Discard, "info", c.Log.Format); err != nil {
-		bad("log.format", "%v", err)
-	}
+	errs = append(errs, cli.CheckLog(e, c.Log.Level, c.Log.Format)...)
 	errs = append(errs, c.checkSyslog(e)...)
 	errs = append(errs, c.checkGELF(e)...)
 	_, wrongRules := c.rules()
@@ -276,7 +262,7 @@ func (c *Config) check(e *settings.Effective) error {
 			bad("types.file", "%v", err)
 		}
 	}
-	return errors.Join(append(errs, c.checkRanges(e)...)...)
+	return errors.Join(append(errs, c.checkRanges(e))...)
 }
 
 // checkOutput returns what is wrong with where to ship to.
@@ -317,56 +303,33 @@ func located(e *settings.Effective, err error) (errs []error) {
 	return errs
 }
 
-// isListenAddress reports whether address is empty, host:port or unix:/path.
-func isListenAddress(address string) bool {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return filepath.IsAbs(path)
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	return address == "" || err == nil
-}
-
 // checkRanges returns what is wrong with numbers, sizes and durations.
-func (c *Config) checkRanges(e *settings.Effective) []error {
-	var errs []error
-	for _, limit := range []struct {
-		key  string
-		ok   bool
-		want string
-	}{
-		{"input.journald.pins.quota", c.Input.Journald.Pins.Quota >= 0, "0 bytes or more"},
-		{"parse.max_depth", c.Parse.MaxDepth >= 2 && c.Parse.MaxDepth <= 100, "2 to 100"},
-		{"parse.max_fields", c.Parse.MaxFields >= 1 && c.Parse.MaxFields <= 480, "1 to 480"},
-		{"parse.max_value", c.Parse.MaxValue >= 256 && c.Parse.MaxValue <= 32766, "256 to 32766 bytes, what OpenSearch takes"},
-		{"types.max_names", c.Types.MaxNames >= 1, "at least 1"},
-		{"output.balance", c.Output.Balance == "failover" || c.Output.Balance == "random", `"failover" or "random"`},
-		{"output.reconnect", c.Output.Reconnect >= 0, "0s or more"},
-		{"output.dns_refresh", c.Output.DNSRefresh >= 0, "0s or more"},
-		{"output.confirm", slices.Contains([]string{"auto", "half_close", "kernel", "none"}, c.Output.Confirm), `"auto", "half_close", "kernel" or "none"`},
-		{"output.timeout", c.Output.Timeout > 0, "more than 0s"},
-		{"output.max_frame", c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "8KiB to 2097151 bytes, what Graylog takes"},
-		{"output.replay_window", c.Output.ReplayWindow >= 0, "0s or more"},
-		{"output.compress", slices.Contains(slices.Collect(maps.Keys(compressions)), c.Output.Compress), `"auto", "none", "gzip" or "zlib"`},
-		{"output.udp_chunk", c.Output.UDPChunk >= output.MinChunkBytes && c.Output.UDPChunk <= output.MaxChunkBytes, "512 to 65507 bytes"},
-		{"output.http.max_body", c.Output.HTTP.MaxBody >= 16<<10 && c.Output.HTTP.MaxBody <= 16<<20, "16KiB to 16MiB"},
-		{"dlq.max", c.DLQ.Max >= 1<<20, "at least 1MiB"},
-		{"output.tls.min", c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", `"1.2" or "1.3"`},
-		{"spool.max", c.Spool.Max >= 8<<20, "at least 8MiB"},
-		{"spool.min_free", c.Spool.MinFree >= 0, "0 bytes or more"},
-		{"buffer.memory", c.Buffer.Memory >= 4<<20, "at least 4MiB"},
-		{"state.fsync", c.State.Fsync > 0, "more than 0s"},
-		{"metrics.max_services", c.Metrics.MaxServices >= 1, "at least 1"},
-		{"stop.timeout", c.Stop.Timeout > 0, "more than 0s"},
-	} {
-		if !limit.ok {
-			value, _, err := e.Explain(limit.key)
-			errs = append(errs, errors.Join(err, e.Errorf(limit.key, "want %s, found %s", limit.want, value)))
-		}
-	}
-	return errs
+func (c *Config) checkRanges(e *settings.Effective) error {
+	return errors.Join(
+		e.Require(c.Input.Journald.Pins.Quota >= 0, "input.journald.pins.quota", "0 bytes or more"),
+		e.Require(c.Parse.MaxDepth >= 2 && c.Parse.MaxDepth <= 100, "parse.max_depth", "2 to 100"),
+		e.Require(c.Parse.MaxFields >= 1 && c.Parse.MaxFields <= 480, "parse.max_fields", "1 to 480"),
+		e.Require(c.Parse.MaxValue >= 256 && c.Parse.MaxValue <= 32766, "parse.max_value", "256 to 32766 bytes, what OpenSearch takes"),
+		e.Require(c.Types.MaxNames >= 1, "types.max_names", "at least 1"),
+		e.Require(c.Output.Balance == "failover" || c.Output.Balance == "random", "output.balance", `"failover" or "random"`),
+		e.Require(c.Output.Reconnect >= 0, "output.reconnect", "0s or more"),
+		e.Require(c.Output.DNSRefresh >= 0, "output.dns_refresh", "0s or more"),
+		e.Require(slices.Contains([]string{"auto", "half_close", "kernel", "none"}, c.Output.Confirm), "output.confirm", `"auto", "half_close", "kernel" or "none"`),
+		e.Require(c.Output.Timeout > 0, "output.timeout", "more than 0s"),
+		e.Require(c.Output.MaxFrame >= 8<<10 && c.Output.MaxFrame <= gelf.MaxFrameBytes, "output.max_frame", "8KiB to 2097151 bytes, what Graylog takes"),
+		e.Require(c.Output.ReplayWindow >= 0, "output.replay_window", "0s or more"),
+		e.Require(slices.Contains(slices.Collect(maps.Keys(compressions)), c.Output.Compress), "output.compress", `"auto", "none", "gzip" or "zlib"`),
+		e.Require(c.Output.UDPChunk >= output.MinChunkBytes && c.Output.UDPChunk <= output.MaxChunkBytes, "output.udp_chunk", "512 to 65507 bytes"),
+		e.Require(c.Output.HTTP.MaxBody >= 16<<10 && c.Output.HTTP.MaxBody <= 16<<20, "output.http.max_body", "16KiB to 16MiB"),
+		e.Require(c.DLQ.Max >= 1<<20, "dlq.max", "at least 1MiB"),
+		e.Require(c.Output.TLS.Min == "1.2" || c.Output.TLS.Min == "1.3", "output.tls.min", `"1.2" or "1.3"`),
+		e.Require(c.Spool.Max >= 8<<20, "spool.max", "at least 8MiB"),
+		e.Require(c.Spool.MinFree >= 0, "spool.min_free", "0 bytes or more"),
+		e.Require(c.Buffer.Memory >= 4<<20, "buffer.memory", "at least 4MiB"),
+		e.Require(c.State.Fsync > 0, "state.fsync", "more than 0s"),
+		e.Require(c.Metrics.MaxServices >= 1, "metrics.max_services", "at least 1"),
+		e.Require(c.Stop.Timeout > 0, "stop.timeout", "more than 0s"),
+	)
 }
 
 // staticName is what a static field may be called (Graylog rule R8).

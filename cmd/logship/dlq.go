@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/deadletter"
 	"sidecar/internal/output"
 	"sidecar/internal/settings"
@@ -33,7 +34,7 @@ logship_gaps_total{reason="quarantined"}.
 
 The verbs below can be used beside a logship that runs.`,
 		Example: "  logship dlq list\n  logship dlq show 1\n  logship dlq retry 1",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDLQList(flags), newDLQShow(flags), newDLQRetry(flags))
@@ -60,7 +61,7 @@ func (c *Config) checkDLQ(e *settings.Effective) error {
 	}
 	wrong := e.Errorf("dlq.file", "%w: name a file, in a directory that is there, that this user may write to", err)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return withCode(exitPermission, wrong)
+		return cli.WithCode(cli.ExitPermission, wrong)
 	}
 	return wrong
 }
@@ -75,7 +76,7 @@ func readLetters(flags *configFlags, w io.Writer) (c *Config, file *deadletter.F
 	file = c.deadLetters()
 	bad, err := file.Read(func(l deadletter.Letter) error { all = append(all, l); return nil })
 	if errors.Is(err, fs.ErrPermission) {
-		err = withCode(exitPermission, fmt.Errorf("%w: run as root or as the user of the service", err))
+		err = cli.WithCode(cli.ExitPermission, fmt.Errorf("%w: run as root or as the user of the service", err))
 	}
 	if bad > 0 {
 		fmt.Fprintf(w, "logship: %s: lines that are no letters: %d\n", file.Path, bad)
@@ -89,7 +90,7 @@ func newDLQList(flags *configFlags) *cobra.Command {
 		Short:   "Print a line for each dead letter, oldest first",
 		Long:    "list prints number, time, size, host, reason and the start of the text of each dead letter.",
 		Example: "  logship dlq list",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, file, letters, err := readLetters(flags, cmd.ErrOrStderr())
 			if err != nil {
@@ -108,7 +109,7 @@ func newDLQList(flags *configFlags) *cobra.Command {
 				}
 				json.Unmarshal(l.Message, &m) // what it is not is empty
 				fmt.Fprintf(table, "%d\t%s\t%d\t%s\t%s\t%s\n", i+1, stamp(l.Time), len(l.Message),
-					printable(m.Host), printable(l.Reason), printable(start(m.Short, 60)))
+					cli.Printable(m.Host), cli.Printable(l.Reason), cli.Printable(start(m.Short, 60)))
 			}
 			return table.Flush()
 		},
@@ -131,7 +132,7 @@ func numbered(cmd *cobra.Command, letters []deadletter.Letter, args []string) ([
 	for _, arg := range args {
 		n, err := strconv.Atoi(arg)
 		if err != nil || n < 1 || n > len(letters) {
-			return nil, withCode(exitUsage, fmt.Errorf("no dead letter %q: want a number of dlq list, 1 to %d (see %s --help)", arg, len(letters), cmd.CommandPath()))
+			return nil, cli.WithCode(cli.ExitUsage, fmt.Errorf("no dead letter %q: want a number of dlq list, 1 to %d (see %s --help)", arg, len(letters), cmd.CommandPath()))
 		}
 		chosen = append(chosen, letters[n-1])
 	}
@@ -147,7 +148,7 @@ func newDLQShow(flags *configFlags) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return withCode(exitUsage, fmt.Errorf("give the numbers of letters (see %s --help)", cmd.CommandPath()))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("give the numbers of letters (see %s --help)", cmd.CommandPath()))
 			}
 			_, _, letters, err := readLetters(flags, cmd.ErrOrStderr())
 			if err != nil {
@@ -166,7 +167,7 @@ func newDLQShow(flags *configFlags) *cobra.Command {
 					return err
 				}
 			}
-			_, err = io.WriteString(cmd.OutOrStdout(), escapeJSON(b.String()))
+			_, err = io.WriteString(cmd.OutOrStdout(), cli.EscapeJSON(b.String()))
 			return err
 		},
 	}
@@ -183,7 +184,7 @@ Exit codes: 0 all were confirmed, 1 some were not, 4 the receiver is unreachable
 		Example: "  logship dlq retry\n  logship dlq retry 1 --set output.url=gelf+tcp://127.0.0.1:12201",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := untilSignal()
+			ctx, stop := cli.UntilSignal()
 			defer stop()
 			c, file, letters, err := readLetters(flags, cmd.ErrOrStderr())
 			if err != nil {
@@ -202,7 +203,7 @@ Exit codes: 0 all were confirmed, 1 some were not, 4 the receiver is unreachable
 // confirmAnywhere is confirmAlone with the first target that can be reached.
 func confirmAnywhere(ctx context.Context, out *output.Group, frames []byte, timeout time.Duration) (err error) {
 	for range out.Targets { // of which Connect takes another after a failure
-		if err = confirmAlone(ctx, out, frames, timeout); err == nil || ctx.Err() != nil || exitCode(err) != exitUnreachable {
+		if err = confirmAlone(ctx, out, frames, timeout); err == nil || ctx.Err() != nil || cli.ExitCode(err) != cli.ExitUnreachable {
 			break
 		}
 	}
@@ -225,7 +226,7 @@ func (c *Config) retry(ctx context.Context, flags *configFlags, w io.Writer, fil
 		l := &letters[i]
 		if err := confirmAnywhere(ctx, out, append(bytes.Clone(l.Message), 0), time.Duration(c.Output.Timeout)); err != nil {
 			errs = append(errs, fmt.Errorf("dead letter of %s is not confirmed: %w", stamp(l.Time), err))
-			if ctx.Err() != nil || exitCode(err) == exitUnreachable {
+			if ctx.Err() != nil || cli.ExitCode(err) == cli.ExitUnreachable {
 				break // the others would fare no better
 			}
 			continue
@@ -243,5 +244,5 @@ func (c *Config) retry(ctx context.Context, flags *configFlags, w io.Writer, fil
 	if len(errs) == 0 {
 		return nil
 	}
-	return withCode(exitCode(errs[0]), errors.Join(errs...))
+	return cli.WithCode(cli.ExitCode(errs[0]), errors.Join(errs...))
 }

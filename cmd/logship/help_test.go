@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf/gelftest"
 )
 
@@ -46,7 +47,7 @@ func TestHelpSaysWhatThereIs(t *testing.T) {
 				}
 			})
 			var out strings.Builder
-			if code := run(append(strings.Fields(cmd.CommandPath())[1:], "--help"), nil, &out, &out); cmd.HasParent() && code != exitOK {
+			if code := run(append(strings.Fields(cmd.CommandPath())[1:], "--help"), nil, &out, &out); cmd.HasParent() && code != cli.ExitOK {
 				t.Errorf("help ends with %d: %s", code, &out)
 			}
 		})
@@ -145,7 +146,7 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 		}
 	}
 	differs := strings.HasPrefix(example, "logship types diff") // that is what it is for, exit code 1
-	if err := cmd.Wait(); err != nil && (!differs || cmd.ProcessState.ExitCode() != exitFailed) {
+	if err := cmd.Wait(); err != nil && (!differs || cmd.ProcessState.ExitCode() != cli.ExitFailed) {
 		t.Errorf("%v: %s", err, output)
 	}
 	if len(output.String()) == 0 && !strings.Contains(example, ">") {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/journal"
 	"sidecar/internal/record"
 	"sidecar/internal/ship"
@@ -46,7 +47,7 @@ directory is in use (stop logship), 77 no permission.`,
 				err = takeover.Known(args[0])
 			}
 			if err != nil {
-				return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
 			}
 			return nil
 		},
@@ -73,7 +74,7 @@ func (c *Config) importPosition(w io.Writer, found []takeover.Checkpoint, force 
 		if f.Input != "" {
 			line += "  " + f.Input
 		}
-		fmt.Fprintln(w, printable(line))
+		fmt.Fprintln(w, cli.Printable(line))
 	}
 	position, err := json.Marshal(journal.Position{Cursor: found[0].Cursor.String()})
 	if err != nil {
@@ -104,7 +105,7 @@ func (c *Config) importPosition(w io.Writer, found []takeover.Checkpoint, force 
 	if err := dir.Save(state); err != nil {
 		return explainState(err)
 	}
-	_, err = fmt.Fprintf(w, "%ssaved     in %s; the next run begins there\n", next, printable(c.stateDir()))
+	_, err = fmt.Fprintf(w, "%ssaved     in %s; the next run begins there\n", next, cli.Printable(c.stateDir()))
 	return err
 }
 
@@ -146,7 +147,7 @@ func (c *Config) describe(position json.RawMessage) (string, error) {
 	if err != nil {
 		return text + "next      nothing yet\n", nil
 	}
-	return text + printable(fmt.Sprintf("next      %s  %s %s: %.100s", stampUsec(uint64(e.TimeUsec)), e.Unit, e.Identifier, e.Message)) + "\n", nil
+	return text + cli.Printable(fmt.Sprintf("next      %s  %s %s: %.100s", stampUsec(uint64(e.TimeUsec)), e.Unit, e.Identifier, e.Message)) + "\n", nil
 }
 
 func stampUsec(usec uint64) string { return stamp(time.UnixMicro(int64(usec))) }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sidecar/internal/budget"
+	"sidecar/internal/cli"
 	"sidecar/internal/filetail"
 	"sidecar/internal/gelfin"
 	"sidecar/internal/grace"
@@ -172,9 +173,9 @@ func (r *runner) openSpool() (*spool.Spool, error) {
 func explainSpool(err error) error {
 	switch {
 	case errors.Is(err, spool.ErrLocked):
-		return withCode(exitTemporary, fmt.Errorf("%w: give this one a spool.dir of its own", err))
+		return cli.WithCode(cli.ExitTemporary, fmt.Errorf("%w: give this one a spool.dir of its own", err))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return withCode(exitPermission, fmt.Errorf("%w: set spool.dir to a directory that this user may write to", err))
+		return cli.WithCode(cli.ExitPermission, fmt.Errorf("%w: set spool.dir to a directory that this user may write to", err))
 	case errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%w: set spool.dir to a directory", err)
 	}
@@ -184,9 +185,9 @@ func explainSpool(err error) error {
 // explainListen adds to an error of opening a listener, which is set by key, what to do.
 func (r *runner) explainListen(key string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return withCode(exitPermission, r.effective.Errorf(key, "%w: ports below 1024 are for root: let a socket unit listen there, or choose a higher one", err))
+		return cli.WithCode(cli.ExitPermission, r.effective.Errorf(key, "%w: ports below 1024 are for root: let a socket unit listen there, or choose a higher one", err))
 	}
-	return withCode(exitTemporary, r.effective.Errorf(key, "%w", err))
+	return cli.WithCode(cli.ExitTemporary, r.effective.Errorf(key, "%w", err))
 }
 
 // stdin returns standard input as a source that keeps what is not confirmed in

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/record"
 )
 
@@ -54,7 +55,7 @@ func TestMappingExamples(t *testing.T) {
 func mapExample(t *testing.T, args []string, line string, want []byte) {
 	t.Helper()
 	var out, stderr bytes.Buffer
-	if code := run(args, os.Stdin, &out, &stderr); code != exitOK {
+	if code := run(args, os.Stdin, &out, &stderr); code != cli.ExitOK {
 		t.Errorf("%s: exit code %d: %s", line, code, stderr.String())
 		return
 	}

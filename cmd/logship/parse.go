@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf"
 	"sidecar/internal/journal"
 	"sidecar/internal/record"
@@ -47,17 +48,17 @@ Entries of the journal have such a time.`,
   logship parse --json - < app.log
   logship parse --received 2026-11-17T08:15:30Z --json - < app.log
   logship parse --journal -n 20`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: cli.Usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkParse(cmd, args, o); err != nil {
-				return withCode(exitUsage, fmt.Errorf("%w (see logship parse --help)", err))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("%w (see logship parse --help)", err))
 			}
 			c, _, err := flags.load()
 			if err != nil {
 				return err
 			}
 			if o.received, err = receiveTime(received); err != nil {
-				return withCode(exitUsage, err)
+				return cli.WithCode(cli.ExitUsage, err)
 			}
 			pipeline, err := c.pipeline()
 			if err != nil {
@@ -185,9 +186,9 @@ func (p *parseVerb) entry(e *record.Entry) error {
 		if err := json.Indent(&indented, p.buf, "", "  "); err != nil {
 			return fmt.Errorf("our own message is not JSON, please report it: %w", err)
 		}
-		fmt.Fprintln(p.out, escapeJSON(indented.String()))
+		fmt.Fprintln(p.out, cli.EscapeJSON(indented.String()))
 		for line := range strings.SplitSeq("Graylog: "+verdict.Summary(), "\n") {
-			fmt.Fprintln(p.out, printable(line))
+			fmt.Fprintln(p.out, cli.Printable(line))
 		}
 	}
 	_, err := fmt.Fprintln(p.out)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf"
 	"sidecar/internal/guard"
 	"sidecar/internal/journal"
@@ -25,7 +26,7 @@ func (c *Config) places() ([]journal.Place, error) {
 	if dir == "" {
 		places, err := journal.SystemPlaces()
 		if err != nil {
-			return nil, withCode(exitNoJournal, err)
+			return nil, cli.WithCode(cli.ExitNoJournal, err)
 		}
 		for i := range places {
 			places[i].Namespaces = c.Input.Journald.Namespaces
@@ -35,11 +36,11 @@ func (c *Config) places() ([]journal.Place, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, withCode(exitPermission, fmt.Errorf("open input.journald.directory: %w", err))
+		return nil, cli.WithCode(cli.ExitPermission, fmt.Errorf("open input.journald.directory: %w", err))
 	case err != nil:
-		return nil, withCode(exitNoJournal, fmt.Errorf("open input.journald.directory: %w", err))
+		return nil, cli.WithCode(cli.ExitNoJournal, fmt.Errorf("open input.journald.directory: %w", err))
 	case !info.IsDir():
-		return nil, withCode(exitNoJournal, fmt.Errorf("open input.journald.directory: %s is not a directory", dir))
+		return nil, cli.WithCode(cli.ExitNoJournal, fmt.Errorf("open input.journald.directory: %s is not a directory", dir))
 	}
 	return []journal.Place{{Root: dir}}, nil
 }

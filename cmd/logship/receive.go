@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf"
 	"sidecar/internal/gelf/gelftest"
 )
@@ -37,15 +38,15 @@ after the last message of --count is not taken: its connection is reset.`,
 		Example: `  logship receive --tcp 127.0.0.1:12201
   logship receive --tcp 127.0.0.1:12201 --file messages.jsonl --quiet
   logship receive --tcp 127.0.0.1:12201 --udp 127.0.0.1:12201 --http 127.0.0.1:12202 --json --count 10`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.count < 0 {
-				return withCode(exitUsage, fmt.Errorf("--count %d: want 1 or more, 0 for no end", o.count))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("--count %d: want 1 or more, 0 for no end", o.count))
 			}
 			if o.maxFrame < 1 || o.maxFrame > gelftest.MaxFrameBytes {
-				return withCode(exitUsage, fmt.Errorf("--max-frame %d: want 1 to %d, what Graylog takes", o.maxFrame, gelftest.MaxFrameBytes))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("--max-frame %d: want 1 to %d, what Graylog takes", o.maxFrame, gelftest.MaxFrameBytes))
 			}
-			ctx, stop := untilSignal()
+			ctx, stop := cli.UntilSignal()
 			defer stop()
 			return receive(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -88,7 +89,7 @@ func receive(ctx context.Context, o receiveOptions, stdout, stderr io.Writer) er
 	}
 	in, err := gelftest.Listen(gelftest.Options{TCP: o.tcp, UDP: o.udp, HTTP: o.http, MaxFrameBytes: o.maxFrame, Sink: p.take, BeforeClose: p.beforeClose,
 		Logf: func(format string, args ...any) {
-			fmt.Fprintln(stderr, "logship receive:", printable(fmt.Sprintf(format, args...)))
+			fmt.Fprintln(stderr, "logship receive:", cli.Printable(fmt.Sprintf(format, args...)))
 		}})
 	if err != nil {
 		return explainListen(err)
@@ -124,7 +125,7 @@ func explainListen(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: ports below 1024 are for root, choose a higher one", err)
 	case errors.As(err, new(*net.AddrError)):
-		return withCode(exitUsage, fmt.Errorf("%w: want an address such as 127.0.0.1:12201", err))
+		return cli.WithCode(cli.ExitUsage, fmt.Errorf("%w: want an address such as 127.0.0.1:12201", err))
 	}
 	return err
 }
@@ -268,7 +269,7 @@ var levelNames = [...]string{"EMERG", "ALERT", "CRIT", "ERROR", "WARN", "NOTICE"
 // message indented below it.
 func readable(v *gelf.Verdict, raw []byte) string {
 	if v.Outcome != gelf.Accepted {
-		return fmt.Sprintf("%s (%s): %s\n", strings.ToUpper(v.Outcome.String()), printable(v.Reason), printable(string(raw[:min(len(raw), 300)])))
+		return fmt.Sprintf("%s (%s): %s\n", strings.ToUpper(v.Outcome.String()), cli.Printable(v.Reason), cli.Printable(string(raw[:min(len(raw), 300)])))
 	}
 	var b strings.Builder
 	t := time.Now()
@@ -279,22 +280,22 @@ func readable(v *gelf.Verdict, raw []byte) string {
 	if v.HasLevel && v.Level >= 0 && v.Level < int64(len(levelNames)) {
 		level = levelNames[v.Level]
 	}
-	fmt.Fprintf(&b, "%s %s %-6s %s", t.UTC().Format("2006-01-02T15:04:05.000Z"), printable(v.Source), level, printable(v.Message))
+	fmt.Fprintf(&b, "%s %s %-6s %s", t.UTC().Format("2006-01-02T15:04:05.000Z"), cli.Printable(v.Source), level, cli.Printable(v.Message))
 	full := ""
 	for _, f := range v.Fields {
 		switch {
 		case f.Name == "full_message":
 			full = fmt.Sprint(f.Value)
 		case f.Fate > gelf.FieldConverted:
-			fmt.Fprintf(&b, " [%s]", printable(f.String()))
+			fmt.Fprintf(&b, " [%s]", cli.Printable(f.String()))
 		default:
-			fmt.Fprintf(&b, " %s=%s", printable(f.Name), printable(fmt.Sprint(f.Value)))
+			fmt.Fprintf(&b, " %s=%s", cli.Printable(f.Name), cli.Printable(fmt.Sprint(f.Value)))
 		}
 	}
 	b.WriteByte('\n')
 	if full != "" {
 		for line := range strings.SplitSeq(strings.TrimRight(full, "\n"), "\n") {
-			b.WriteString("    | " + printable(line) + "\n")
+			b.WriteString("    | " + cli.Printable(line) + "\n")
 		}
 	}
 	return b.String()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf/gelftest"
 	"sidecar/internal/journal/journaltest"
 )
@@ -41,7 +42,7 @@ func TestRemovedEntries(t *testing.T) {
 	for _, want := range []string{
 		"\nwaiting   3 entries of the journal\n", "\nmissing   7 entries: the journal does not hold them any more\n", ": line 11\nsaved ",
 	} {
-		if code != exitOK || !strings.Contains(out.String(), want) {
+		if code != cli.ExitOK || !strings.Contains(out.String(), want) {
 			t.Errorf("ended with %d, want %q in\n%s", code, want, &out)
 		}
 	}
@@ -54,7 +55,7 @@ func TestRemovedEntries(t *testing.T) {
 	out.Reset()
 	code = run([]string{"replay", "--since", "2026-09-21", "--until", "2026-09-23", "--set", "output.url=gelf+tcp://" + input,
 		"--set", "input.journald.directory=" + dir, "--set", "state.dir=" + t.TempDir()}, nil, &out, &out)
-	if last := regexp.MustCompile(`(?m)^messages sent and confirmed: 7, from \S+ until \S+$`); code != exitOK || !last.MatchString(out.String()) {
+	if last := regexp.MustCompile(`(?m)^messages sent and confirmed: 7, from \S+ until \S+$`); code != cli.ExitOK || !last.MatchString(out.String()) {
 		t.Errorf("ended with %d:\n%s", code, &out)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/daemon"
 	"sidecar/internal/guard"
 	"sidecar/internal/join"
@@ -58,11 +59,11 @@ instead of input.journald.units; rate limits do not. Messages carry no _seq. Of 
 several lines that the span cuts, only the part inside is sent.`,
 		Example: `  logship replay --since -1h --dry-run
   logship replay --since "2026-11-17 08:15" --until "2026-11-17 09:00" --unit shop --rate 500`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			span, err := o.span(cmd, time.Now())
 			if err != nil {
-				return withCode(exitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
 			}
 			c, effective, err := flags.load()
 			if err != nil {
@@ -75,7 +76,7 @@ several lines that the span cuts, only the part inside is sent.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal()
+			ctx, stop := cli.UntilSignal()
 			defer stop()
 			signal.Ignore(syscall.SIGPIPE) // as in run
 			r := replayer{Config: c, effective: effective, log: log, out: cmd.OutOrStdout(), span: span, rate: o.rate}
@@ -272,7 +273,7 @@ func (r *replayer) print(units map[string]*tally) error {
 	for _, name := range names {
 		t := units[name]
 		total.add(t.entries, t.first, t.last)
-		rowOf(t, printable(cmp.Or(name, "-")))
+		rowOf(t, cli.Printable(cmp.Or(name, "-")))
 	}
 	if total.entries > 0 {
 		rowOf(&total, "all")

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/daemon"
 	"sidecar/internal/guard"
 	"sidecar/internal/join"
@@ -43,7 +44,7 @@ Nothing is stored then: what is not confirmed waits in memory (buffer.memory). M
 are not served if another logship has the port.`,
 		Example: `  logship run --config logship.toml
   app | logship run --stdin --set output.url=gelf+tcp://127.0.0.1:12201`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, effective, err := flags.load()
 			if err != nil {
@@ -57,7 +58,7 @@ are not served if another logship has the port.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal()
+			ctx, stop := cli.UntilSignal()
 			defer stop()
 			// A log that nobody reads any more (journald restarted, terminal closed)
 			// is no reason to die: a write to it is just an error then.
@@ -120,7 +121,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info("ship", "version", version, "sources", strings.Join(names(o.Sources), ", "), "target", target)
+	r.log.Info("ship", "version", cli.Version(), "sources", strings.Join(names(o.Sources), ", "), "target", target)
 	return r.supervise(ctx, line, out, &in, listener)
 }
 
@@ -189,13 +190,13 @@ func gap(g journal.Gap) ship.Gap {
 func explainJournal(err error, places []journal.Place) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return withCode(exitPermission, fmt.Errorf("%w: run as root or as a member of group systemd-journal (usermod -a -G systemd-journal USER; in a unit: SupplementaryGroups=systemd-journal)", err))
+		return cli.WithCode(cli.ExitPermission, fmt.Errorf("%w: run as root or as a member of group systemd-journal (usermod -a -G systemd-journal USER; in a unit: SupplementaryGroups=systemd-journal)", err))
 	case errors.Is(err, journal.ErrNoJournal):
 		roots := make([]string, len(places))
 		for i, p := range places {
 			roots[i] = p.Root
 		}
-		return withCode(exitNoJournal, fmt.Errorf("%w in %s: is systemd-journald running here? Another place: input.journald.directory; other input: --stdin", err, strings.Join(roots, " or ")))
+		return cli.WithCode(cli.ExitNoJournal, fmt.Errorf("%w in %s: is systemd-journald running here? Another place: input.journald.directory; other input: --stdin", err, strings.Join(roots, " or ")))
 	}
 	return err
 }
@@ -204,9 +205,9 @@ func explainJournal(err error, places []journal.Place) error {
 func explainState(err error) error {
 	switch {
 	case errors.Is(err, ship.ErrLocked):
-		return withCode(exitTemporary, fmt.Errorf("%w: is another logship running? Give this one a state.dir of its own", err))
+		return cli.WithCode(cli.ExitTemporary, fmt.Errorf("%w: is another logship running? Give this one a state.dir of its own", err))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return withCode(exitPermission, fmt.Errorf("%w: set state.dir to a directory that this user may write to (in a unit: StateDirectory=logship)", err))
+		return cli.WithCode(cli.ExitPermission, fmt.Errorf("%w: set state.dir to a directory that this user may write to (in a unit: StateDirectory=logship)", err))
 	}
 	return fmt.Errorf("%w: set state.dir to a directory", err)
 }
@@ -281,7 +282,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, out *output.Gro
 
 func registry(line *ship.Line, out *output.Group, in *inputs) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": cli.Version()}})
 	build.Set(1)
 	if j := journalOf(line); j != nil {
 		r.MustRegister(journalMetrics{j})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/spool"
 )
 
@@ -24,7 +25,7 @@ func newSpool() *cobra.Command {
 second time, until Graylog has them. The verbs below only read it, and can be used beside a
 logship that runs.`,
 		Example: "  logship spool check spool\n  logship spool dump spool",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newSpoolDump(), newSpoolCheck())
@@ -33,7 +34,7 @@ logship that runs.`,
 
 func oneSpool(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return withCode(exitUsage, fmt.Errorf("give the directory of the spool (see %s --help)", cmd.CommandPath()))
+		return cli.WithCode(cli.ExitUsage, fmt.Errorf("give the directory of the spool (see %s --help)", cmd.CommandPath()))
 	}
 	return nil
 }
@@ -73,7 +74,7 @@ also those that are confirmed and not removed yet. Nothing is redacted: it is wh
 				line.Reset()
 				err := encoder.Encode(newDumped(r, seq, m))
 				if err == nil {
-					_, err = io.WriteString(cmd.OutOrStdout(), escapeJSON(line.String()))
+					_, err = io.WriteString(cmd.OutOrStdout(), cli.EscapeJSON(line.String()))
 				}
 				return err
 			})
@@ -98,7 +99,7 @@ func newDumped(r *spool.Report, seq uint64, m *spool.Message) dumped {
 func inspectSpool(dir string, each func(*spool.Report, uint64, *spool.Message) error) (*spool.Report, error) {
 	report, err := spool.Inspect(dir, each)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = withCode(exitUsage, err)
+		err = cli.WithCode(cli.ExitUsage, err)
 	}
 	return report, err
 }
@@ -122,7 +123,7 @@ Exit codes: 0 as it was written, 1 damaged, 2 no spool there, 77 no permission.`
 				return err
 			}
 			if report.Damaged() {
-				return withCode(exitFailed, fmt.Errorf("%s is damaged, lost messages: %d", filepath.Clean(args[0]), report.Lost))
+				return cli.WithCode(cli.ExitFailed, fmt.Errorf("%s is damaged, lost messages: %d", filepath.Clean(args[0]), report.Lost))
 			}
 			return nil
 		},
@@ -148,7 +149,7 @@ func writeSpoolReport(w io.Writer, r *spool.Report) error {
 		return err
 	}
 	for _, name := range r.SetAside {
-		fmt.Fprintf(w, "not readable as part of this spool: %s\n", printable(name))
+		fmt.Fprintf(w, "not readable as part of this spool: %s\n", cli.Printable(name))
 	}
 	if r.CursorDamaged {
 		fmt.Fprintln(w, "no valid cursor: everything counts as not confirmed")

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/ship"
 	"sidecar/internal/spool"
 )
@@ -67,7 +68,7 @@ func TestSpoolDump(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	writeSpool(t, dir)
 	var out, stderr strings.Builder
-	if code := run([]string{"spool", "dump", dir}, nil, &out, &stderr); code != exitOK || stderr.Len() > 0 {
+	if code := run([]string{"spool", "dump", dir}, nil, &out, &stderr); code != cli.ExitOK || stderr.Len() > 0 {
 		t.Fatalf("exit %d: %s", code, &stderr)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -110,19 +111,19 @@ func TestSpoolCheck(t *testing.T) {
 			}
 		}
 	}
-	check(exitOK, "0000000000000001.seg", "confirmed up to 0, waiting 3, lost 0")
+	check(cli.ExitOK, "0000000000000001.seg", "confirmed up to 0, waiting 3, lost 0")
 
 	i := strings.Index(string(content), "two")
 	content[i]++
 	if err := os.WriteFile(segment, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	check(exitFailed, "confirmed up to 0, waiting 2, lost 1", "is damaged, lost messages: 1")
+	check(cli.ExitFailed, "confirmed up to 0, waiting 2, lost 1", "is damaged, lost messages: 1")
 
 	if err := os.Rename(segment, segment+".bad"); err != nil {
 		t.Fatal(err)
 	}
-	check(exitFailed, "not readable as part of this spool: 0000000000000001.seg.bad")
+	check(cli.ExitFailed, "not readable as part of this spool: 0000000000000001.seg.bad")
 	dir = filepath.Join(dir, "missing")
-	check(exitUsage, "logship: read the spool: open "+dir+": no such file or directory")
+	check(cli.ExitUsage, "logship: read the spool: open "+dir+": no such file or directory")
 }

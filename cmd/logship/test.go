@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf"
 	"sidecar/internal/record"
 	"sidecar/internal/settings"
@@ -84,10 +85,10 @@ func newTest(flags *configFlags) *cobra.Command {
 
 It prints one line for each difference. Exit code 1: there are some; 78: a file is wrong.`,
 		Example: `  echo 'test = [{ name = "hi", line = "hi", expect = { short_message = "hi" } }]' > tests.toml && logship test tests.toml`,
-		Args:    usageArgs(cobra.ArbitraryArgs),
+		Args:    cli.Usage(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return withCode(exitUsage, errors.New("name a file of tests (see logship test --help)"))
+				return cli.WithCode(cli.ExitUsage, errors.New("name a file of tests (see logship test --help)"))
 			}
 			c, _, err := flags.load()
 			if err != nil {
@@ -110,7 +111,7 @@ It prints one line for each difference. Exit code 1: there are some; 78: a file 
 // readTests reads a file of tests; the error joins all mistakes in it.
 func readTests(name string) ([]testCase, error) {
 	if info, err := os.Stat(name); err != nil || info.IsDir() {
-		return nil, withCode(exitConfig, fmt.Errorf("read %s: %s", name, statReason(err)))
+		return nil, cli.WithCode(cli.ExitConfig, fmt.Errorf("read %s: %s", name, statReason(err)))
 	}
 	var f testFile
 	// settings gives lines and suggestions; other layers than the file are not there.
@@ -124,7 +125,7 @@ func readTests(name string) ([]testCase, error) {
 		return nil, err
 	}
 	if len(f.Test) == 0 {
-		return nil, withCode(exitConfig, fmt.Errorf("read %s: it has no [[test]]", name))
+		return nil, cli.WithCode(cli.ExitConfig, fmt.Errorf("read %s: it has no [[test]]", name))
 	}
 	var errs []error
 	for i := range f.Test {
@@ -214,14 +215,14 @@ func runTests(w io.Writer, c *Config, cases []testCase) error {
 		}
 		differences := t.compare(messages)
 		for _, d := range differences {
-			fmt.Fprintln(w, printable(fmt.Sprintf("%s: %s: %s", t.at, t.Name, d)))
+			fmt.Fprintln(w, cli.Printable(fmt.Sprintf("%s: %s: %s", t.at, t.Name, d)))
 		}
 		if len(differences) > 0 {
 			failed++
 		}
 	}
 	if failed > 0 {
-		return withCode(exitFailed, fmt.Errorf("%d of %d tests failed", failed, len(cases)))
+		return cli.WithCode(cli.ExitFailed, fmt.Errorf("%d of %d tests failed", failed, len(cases)))
 	}
 	_, err := fmt.Fprintf(w, "all passed: %d\n", len(cases))
 	return err

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"sidecar/internal/cli"
 )
 
 // TestDocumentedRules runs every example of docs/rules.md with the tests after it.
@@ -29,7 +31,7 @@ func TestDocumentedRules(t *testing.T) {
 		}
 		var out strings.Builder
 		args := []string{"test", "--config", filepath.Join(dir, "logship.toml"), filepath.Join(dir, "tests.toml")}
-		if code := run(args, nil, &out, &out); code != exitOK || !strings.HasPrefix(out.String(), "all passed: ") {
+		if code := run(args, nil, &out, &out); code != cli.ExitOK || !strings.HasPrefix(out.String(), "all passed: ") {
 			t.Errorf("exit code %d\n%s\n%s", code, &out, m[1])
 		}
 	}

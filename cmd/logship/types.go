@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/guard"
 )
 
@@ -26,7 +27,7 @@ index refuse the whole message; it is sent as <field>_str.
 The text is made for version control: one line for each field, sorted. A table that the whole
 fleet shares makes all machines agree; "types merge" makes it of the tables of several ones.`,
 		Example: "  logship types\n  logship types --json",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := flags.load()
 			if err != nil {
@@ -72,7 +73,7 @@ all of them becomes a string, which no index refuses; standard error has a line 
 		Example: "  logship types merge web-01.txt web-02.txt > types.txt",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return withCode(exitUsage, fmt.Errorf("give the files to merge (see %s --help)", cmd.CommandPath()))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("give the files to merge (see %s --help)", cmd.CommandPath()))
 			}
 			return nil
 		},
@@ -89,7 +90,7 @@ all of them becomes a string, which no index refuses; standard error has a line 
 						found = append(found, fmt.Sprintf("%s in %s", kind, args[i]))
 					}
 				}
-				fmt.Fprintln(cmd.ErrOrStderr(), printable(fmt.Sprintf("%s: %s; now string", name, strings.Join(found, ", "))))
+				fmt.Fprintln(cmd.ErrOrStderr(), cli.Printable(fmt.Sprintf("%s: %s; now string", name, strings.Join(found, ", "))))
 			}
 			return writeTable(cmd.OutOrStdout(), merged, false)
 		},
@@ -107,7 +108,7 @@ Exit codes: 0 no difference, 1 differences, 2 a file is missing or not a table.`
 		Example: "  logship types diff types.txt web-01.txt",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return withCode(exitUsage, fmt.Errorf("give two files to compare (see %s --help)", cmd.CommandPath()))
+				return cli.WithCode(cli.ExitUsage, fmt.Errorf("give two files to compare (see %s --help)", cmd.CommandPath()))
 			}
 			return nil
 		},
@@ -131,7 +132,7 @@ Exit codes: 0 no difference, 1 differences, 2 a file is missing or not a table.`
 			if _, err := io.WriteString(cmd.OutOrStdout(), out.String()); err != nil {
 				return err
 			}
-			return withCode(exitFailed, fmt.Errorf("fields that differ: %d", len(names)))
+			return cli.WithCode(cli.ExitFailed, fmt.Errorf("fields that differ: %d", len(names)))
 		},
 	}
 }
@@ -144,7 +145,7 @@ func readTables(paths []string) ([]*guard.Table, error) {
 	for _, path := range paths {
 		table, err := guard.ReadTable(path)
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
-			err = withCode(exitUsage, err)
+			err = cli.WithCode(cli.ExitUsage, err)
 		}
 		errs = append(errs, err)
 		tables = append(tables, table)

@@ -4,49 +4,28 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/gelf"
-	"sidecar/internal/journal"
 	"sidecar/internal/output"
-	"sidecar/internal/settings"
 )
-
-func TestExitCode(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want int
-	}{
-		{errors.New("x"), exitFailed},
-		{withCode(exitTLS, errors.New("x")), exitTLS},
-		{fmt.Errorf("x: %w", withCode(exitUsage, fs.ErrPermission)), exitUsage},
-		{errors.Join(&settings.Error{Err: errors.New("x")}, errors.New("y")), exitConfig},
-		{fmt.Errorf("x: %w", journal.ErrNoJournal), exitNoJournal},
-		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, exitPermission},
-		{&net.OpError{Op: "listen", Err: syscall.EADDRINUSE}, exitTemporary},
-	} {
-		if got := exitCode(c.err); got != c.want {
-			t.Errorf("%v: %d, want %d", c.err, got, c.want)
-		}
-	}
-}
 
 func TestConnectCode(t *testing.T) {
 	for _, c := range []struct {
 		err  error
 		want int
 	}{
-		{fmt.Errorf("connect: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), exitUnreachable},
-		{fmt.Errorf("connect: %w", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "x"}}), exitUnreachable},
-		{&tls.CertificateVerificationError{Err: errors.New("x")}, exitTLS},
-		{tls.AlertError(42), exitTLS},
-		{tls.RecordHeaderError{Msg: "x"}, exitTLS},
-		{fmt.Errorf("connect: %w", &output.Held{Err: errors.New("answer 503")}), exitUnreachable},
-		{&output.Held{Operator: true, Err: errors.New("answer 401")}, exitTLS},
+		{fmt.Errorf("connect: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), cli.ExitUnreachable},
+		{fmt.Errorf("connect: %w", &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "x"}}), cli.ExitUnreachable},
+		{&tls.CertificateVerificationError{Err: errors.New("x")}, cli.ExitTLS},
+		{tls.AlertError(42), cli.ExitTLS},
+		{tls.RecordHeaderError{Msg: "x"}, cli.ExitTLS},
+		{fmt.Errorf("connect: %w", &output.Held{Err: errors.New("answer 503")}), cli.ExitUnreachable},
+		{&output.Held{Operator: true, Err: errors.New("answer 401")}, cli.ExitTLS},
 	} {
 		if got := connectCode(c.err); got != c.want {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)
@@ -95,7 +74,7 @@ func TestTerminalSafety(t *testing.T) {
 		"\u202eltr\u2066\u200f.": "·ltr··.",
 		"bad \xff":               "bad \ufffd",
 	} {
-		if got := printable(in); got != want {
+		if got := cli.Printable(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
@@ -103,7 +82,7 @@ func TestTerminalSafety(t *testing.T) {
 		"{\n  \"a\": \"b\"\n}": "{\n  \"a\": \"b\"\n}",
 		"\"\u009b\u202e\x7f\"": `"\u009b\u202e\u007f"`,
 	} {
-		if got := escapeJSON(in); got != want {
+		if got := cli.EscapeJSON(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -59,6 +60,16 @@ func (e *Effective) Errorf(key, format string, args ...any) error {
 		}
 	}
 	return err
+}
+
+// Require returns nil if ok, else an error that says what the value of key has to be,
+// such as "at least 1".
+func (e *Effective) Require(ok bool, key, want string) error {
+	if ok {
+		return nil
+	}
+	value, _, err := e.Explain(key)
+	return errors.Join(err, e.Errorf(key, "want %s, found %s", want, value))
 }
 
 // Dump writes the whole configuration as TOML that loads back to the same

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -9,15 +9,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker: -X main.version=1.2.3.
+// version is set by the linker: -X sidecar/internal/cli.version=1.2.3.
 var version = "0.1.0-dev"
 
-func newVersion() *cobra.Command {
+// Version returns the version of the programs, which are released together.
+func Version() string { return version }
+
+// NewVersion returns the verb version.
+func NewVersion() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := struct {
 				Version string `json:"version"`
@@ -36,7 +40,7 @@ func newVersion() *cobra.Command {
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "healthd %s (%s, %s/%s)\n", v.Version, v.Go, v.OS, v.Arch)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s (%s, %s/%s)\n", cmd.Root().Name(), v.Version, v.Go, v.OS, v.Arch)
 			return err
 		},
 	}

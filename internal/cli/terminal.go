@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 // and those that change the direction of text.
 func steers(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
 
-// printable returns s with a dot for each character that could steer a terminal.
-func printable(s string) string {
+// Printable returns s with a dot for each character that could steer a terminal.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if steers(r) {
 			return '·'
@@ -20,9 +20,9 @@ func printable(s string) string {
 	}, s)
 }
 
-// escapeJSON returns indented JSON with escapes (RFC 8259 section 7) for the
+// EscapeJSON returns indented JSON with escapes (RFC 8259 section 7) for the
 // characters that could steer a terminal. The document means the same.
-func escapeJSON(document string) string {
+func EscapeJSON(document string) string {
 	if strings.IndexFunc(document, func(r rune) bool { return r != '\n' && steers(r) }) < 0 {
 		return document
 	}
