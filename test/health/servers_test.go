@@ -144,7 +144,7 @@ func runCheck(t *testing.T, target string) health.Result {
 // eventually runs a check until it finds the state and the words.
 func eventually(t *testing.T, target string, state health.State, words string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -273,7 +273,7 @@ func session(t *testing.T, socket string) net.Conn {
 	t.Cleanup(func() { c.Close() })
 	pairs := "user\x00healthd\x00database\x00postgres\x00\x00"
 	fmt.Fprintf(c, "\x00\x00\x00%c\x00\x03\x00\x00%s", 8+len(pairs), pairs)
-	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(90 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	var said []byte

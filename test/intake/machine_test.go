@@ -92,7 +92,7 @@ func (d daemon) signal(t *testing.T, name, unit string) {
 // the test if one of them did not get to it.
 func (d daemon) begin(t *testing.T, flows ...flow) (end func() map[string]sent) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	input, err := json.Marshal(flows)
 	must(t, err)
@@ -273,7 +273,7 @@ func (a *arrivals) missing(stream string, n int) (missing int) {
 // await loads what comes until done is true.
 func (d daemon) await(t *testing.T, done func() (ok bool, state string)) {
 	t.Helper()
-	d.Await(t, 25*time.Second, func() (bool, string) {
+	d.Await(t, time.Minute, func() (bool, string) {
 		d.load(t)
 		return done()
 	})
