@@ -215,12 +215,15 @@ func TestRunWatchesUnits(t *testing.T) {
 			t.Errorf("public %s: %d %s", path, code, body)
 		}
 	}
-	_, metrics := i.get("metrics.sock", "/metrics")
+	// systemd has as long as the check to say what a unit uses: on a busy machine it
+	// comes with one of the next.
 	for _, want := range []string{`healthd_check_state{check="pay/unit",group="pay",weight="critical"} 0`, `healthd_check_memory_bytes{check="pay/unit"} 6.7108864e+07`,
 		"healthd_units_followed 1", "healthd_targets 1", `healthd_group_state{group="pay",weight="critical"} 0`, `healthd_public_requests_total{code="503",monitor="other"}`} {
-		if !strings.Contains(metrics, want) {
-			t.Errorf("metrics lack %s:\n%s", want, metrics)
-		}
+		metrics := ""
+		i.until(func() bool {
+			_, metrics = i.get("metrics.sock", "/metrics")
+			return strings.Contains(metrics, want)
+		}, func() string { return fmt.Sprintf("metrics lack %s:\n%s", want, metrics) })
 	}
 }
 
@@ -266,9 +269,7 @@ func TestRunWithoutBus(t *testing.T) {
 	i.until(func() bool { return i.node("pay/unit").CheckedAt.After(gone) }, func() string { return "the unit is not checked" })
 	i.awaitNode("pay/unit", health.Pass, "")
 	i.awaitNode("pay/http", health.Pass, "")
-	if code, body := i.get("public.sock", "/health"); code != 200 || !strings.Contains(body, `"status":"warn"`) {
-		t.Errorf("without D-Bus: %d %s", code, body)
-	}
+	i.await("/health", 200, `"status":"warn"`)
 	bus.Start()
 	i.awaitNode("healthd/units", health.Pass, "")
 	i.await("/health", 200, "ALL-OK")
@@ -298,7 +299,7 @@ func TestRunWithoutBusFromTheStart(t *testing.T) {
 func TestRunGoesOnAfterKill(t *testing.T) {
 	app := newApp(t)
 	app.down.Store(true)
-	text := "discover.enabled = false\n" + quick + "grace = '100ms'\n[state]\nsave = '1s'\n[target.web]\npublic = 'Web'\nweight = 'critical'\nchecks = ['" + app.URL + "/']\ninterval = '10s'\ntimeout = '1s'\n[target.job]\nchecks = ['heartbeat:job#max_age=25h']\n"
+	text := "discover.enabled = false\n" + quick + "grace = '100ms'\n[state]\nsave = '1s'\n[target.web]\npublic = 'Web'\nweight = 'critical'\nchecks = ['" + app.URL + "/']\ninterval = '1m'\n[target.job]\nchecks = ['heartbeat:job#max_age=25h']\n"
 	i := start(t, t.TempDir(), text)
 	i.awaitNode("web", health.Fail, "503")
 	before := i.node("web")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -37,6 +38,7 @@ type watcher struct {
 	metrics   *metrics
 
 	snapshot atomic.Pointer[health.Snapshot]
+	news     chan struct{} // of one: a check has had a result
 	first    chan struct{} // closed when the targets are known for the first time
 	late     chan struct{} // closed when that has taken too long
 	judged   chan struct{} // closed after the first judgement
@@ -62,7 +64,7 @@ type runOf struct {
 }
 
 func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
-	w := &watcher{c: c, log: log, metrics: newMetrics(), first: make(chan struct{}), late: make(chan struct{}), judged: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
+	w := &watcher{c: c, log: log, metrics: newMetrics(), news: make(chan struct{}, 1), first: make(chan struct{}), late: make(chan struct{}), judged: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
 	w.env = probe.Env{Heartbeats: probe.NewHeartbeats(nil), Counters: new(probe.Counters), Unit: noUnits}
 	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
 	w.handler = public.New(public.Options{Audience: w.audience})
@@ -222,7 +224,12 @@ func (w *watcher) onState(unit string, s discover.State) {
 
 // observe is the sink of the scheduler.
 func (w *watcher) observe(id string, at time.Time, r health.Result) (reprobe bool) {
-	return w.tree.Observe(id, at, r)
+	reprobe = w.tree.Observe(id, at, r)
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
+	return reprobe
 }
 
 // run watches until ctx is done.
@@ -237,7 +244,7 @@ func (w *watcher) run(ctx context.Context) {
 			w.log.Error("end with a check that does not", "err", err)
 		}
 	})
-	w.awaitTargets(ctx)
+	w.awaitResults(ctx)
 	w.judge(time.Now())
 	close(w.judged)
 	ticker := time.NewTicker(judgeEvery)
@@ -252,32 +259,57 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// firstTimeout is how long the first judgement waits for what systemd knows. Later it is
-// made without, and is not well, as nobody knows what there is to watch.
-const firstTimeout = 5 * time.Second
+// firstTimeout is how long the first judgement waits for what systemd knows, and for
+// every check to have a result: less than a proxy in front waits for an answer (five
+// seconds in docs/health.md), more than first runs are spread over (three). Later it is
+// made of what there is, and is not well without what systemd knows, as nobody knows
+// what there is to watch.
+const firstTimeout = 4 * time.Second
 
-// awaitTargets waits until it is known what there is to watch, or long enough.
-func (w *watcher) awaitTargets(ctx context.Context) {
-	if w.follower == nil {
-		return
+// awaitResults waits until it is known what there is to watch and how it is, or long
+// enough. Results that were saved count as long as they are not stale, so only after a
+// reboot, or a long time down, is there something to wait for: without it monitors would
+// be told of an outage that is none, that all is starting.
+func (w *watcher) awaitResults(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+	defer cancel()
+	if w.follower != nil {
+		select {
+		case <-w.first:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				w.log.Warn("what systemd knows is not known yet, judge without it")
+			}
+		}
+		close(w.late)
+		w.scheduler.Probe(ownName + "/units")
 	}
-	timer := time.NewTimer(firstTimeout)
-	defer timer.Stop()
-	select {
-	case <-w.first:
-	case <-timer.C:
-		w.log.Warn("what systemd knows is not known yet, judge without it")
-	case <-ctx.Done():
+	for !w.checked() {
+		select {
+		case <-w.news:
+		case <-ctx.Done():
+			return
+		}
 	}
-	close(w.late)
-	w.scheduler.Probe(ownName + "/units")
 }
 
-// judge makes a snapshot and publishes it.
+// checked reports whether every check has a result.
+func (w *watcher) checked() bool {
+	s := w.tree.Snapshot(time.Now())
+	return !slices.ContainsFunc(w.scheduler.Statuses(), func(c probe.Status) bool {
+		n := s.Node(c.ID)
+		return n != nil && n.CheckedAt.IsZero()
+	})
+}
+
+// judge makes a snapshot and publishes it, unless checks are not run: then what was
+// published last gets too old, and every answer is 503.
 func (w *watcher) judge(now time.Time) {
 	s := w.tree.Snapshot(now)
 	last := w.snapshot.Swap(s)
-	w.handler.Publish(s)
+	if w.scheduler.Age() < standstill {
+		w.handler.Publish(s)
+	}
 	if last == nil {
 		return
 	}
@@ -314,6 +346,10 @@ func levelOf(s health.State) slog.Level {
 // maxAge is how long the scheduler and the judgement may stand still before healthd is
 // taken for stuck.
 const maxAge = 10 * time.Second
+
+// standstill is how long the scheduler may stand still before what its checks have found
+// is taken for old. It goes round once a second.
+const standstill = 3 * time.Second
 
 // alive returns an error if healthd does not do its work.
 func (w *watcher) alive() error {

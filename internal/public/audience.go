@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,8 +85,11 @@ type Audience struct {
 
 type visitor struct {
 	requests [len(codes)]atomic.Uint64
-	last     atomic.Int64 // Unix time in nanoseconds of the last GET or HEAD of a page; 0: never
+	last     atomic.Int64 // nanoseconds from Audience.since to the last GET or HEAD of a page, or never
 }
+
+// never is visitor.last of who has not come yet.
+const never = math.MinInt64
 
 // NewAudience returns an Audience that has seen nobody.
 func NewAudience(o AudienceOptions) *Audience {
@@ -103,6 +107,9 @@ func NewAudience(o AudienceOptions) *Audience {
 	slices.Sort(a.names)
 	a.names = slices.Compact(a.names)
 	a.visitors = make([]visitor, len(a.names))
+	for i := range a.visitors {
+		a.visitors[i].last.Store(never)
+	}
 	for _, m := range a.monitors {
 		a.index = append(a.index, a.place(m.Name))
 	}
@@ -138,24 +145,28 @@ func (a *Audience) count(r *http.Request, code int) {
 		}
 	}
 	if code == http.StatusOK || code == http.StatusServiceUnavailable {
-		v.last.Store(a.options.Now().UnixNano())
+		v.last.Store(int64(a.options.Now().Sub(a.since)))
 	}
 }
 
 // Last returns when each monitor came last; those that never came are not in it.
 // Everybody who is no known monitor is "other".
 func (a *Audience) Last() map[string]time.Time {
+	now := a.options.Now()
 	last := map[string]time.Time{}
 	for i, name := range a.names {
-		if at := a.visitors[i].last.Load(); at != 0 {
-			last[name] = time.Unix(0, at)
+		if d := a.visitors[i].last.Load(); d != never {
+			// So long ago by the monotonic clock: it says when, by the clock as it is now.
+			last[name] = now.Add(time.Duration(d) - now.Sub(a.since))
 		}
 	}
 	return last
 }
 
 // Check is a check of the watching itself, to be run like any other: Warn if a
-// monitor that is expected stays away, or, if none is, if all that came before do.
+// monitor that is expected stays away, or, if none is, if all that came before do. The
+// time in which nobody could come, as there was no Audience, does not count: after a
+// machine was down for an hour, its monitors have not gone.
 func (a *Audience) Check(context.Context) health.Result {
 	now := a.options.Now()
 	last := a.Last()
@@ -173,10 +184,18 @@ func (a *Audience) Check(context.Context) health.Result {
 	switch {
 	case name == "":
 		return health.Result{State: health.Pass, Text: "no known monitor has come yet"}
-	case now.Sub(newest) > a.options.Quiet:
+	case now.Sub(a.sinceOr(newest)) > a.options.Quiet:
 		return health.Result{State: health.Warn, Text: fmt.Sprintf("no monitor comes any more: the last was %s at %s", name, newest.UTC().Format(time.RFC3339))}
 	}
 	return health.Result{State: health.Pass}
+}
+
+// sinceOr returns the later one of a.since and at.
+func (a *Audience) sinceOr(at time.Time) time.Time {
+	if at.Before(a.since) {
+		return a.since
+	}
+	return at
 }
 
 func (a *Audience) expected(now time.Time, last map[string]time.Time) health.Result {
@@ -186,7 +205,7 @@ func (a *Audience) expected(now time.Time, last map[string]time.Time) health.Res
 		if !ok {
 			at = a.since
 		}
-		if now.Sub(at) > a.options.Quiet {
+		if now.Sub(a.sinceOr(at)) > a.options.Quiet {
 			away = append(away, fmt.Sprintf("%s has not come since %s", name, at.UTC().Format(time.RFC3339)))
 		}
 	}
@@ -222,7 +241,7 @@ func (a *Audience) Restore(b []byte) error {
 		i, ok := slices.BinarySearch(a.names, name)
 		if ok && at.Unix() > 0 && !at.After(now) {
 			v := &a.visitors[i]
-			v.last.Store(max(v.last.Load(), at.UnixNano()))
+			v.last.Store(max(v.last.Load(), int64(at.Sub(a.since))))
 		}
 	}
 	return nil

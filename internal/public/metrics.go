@@ -34,6 +34,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends the series of all monitors that have come.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	last := c.audience.Last()
 	for i, name := range c.audience.names {
 		v := &c.audience.visitors[i]
 		for j, code := range codes {
@@ -41,8 +42,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 				ch <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), name, strconv.Itoa(code))
 			}
 		}
-		if at := v.last.Load(); at != 0 {
-			ch <- prometheus.MustNewConstMetric(c.last, prometheus.GaugeValue, float64(at)/1e9, name)
+		if at, ok := last[name]; ok {
+			ch <- prometheus.MustNewConstMetric(c.last, prometheus.GaugeValue, float64(at.UnixNano())/1e9, name)
 		}
 	}
 }

@@ -138,12 +138,15 @@ func (s shown) part() string {
 // makePages makes all answers.
 func makePages(all []shown) map[string]*page {
 	pages := map[string]*page{}
+	unknown := make([]shown, len(all)) // the same, when nothing is known any more
+	for i, s := range all {
+		unknown[i] = shown{name: s.name, parts: s.parts}
+	}
 	for i, s := range all {
 		base := "/health"
 		if i > 0 {
 			base += "/" + s.name
 		}
-		unknown := shown{name: s.name}
 		formats := []struct {
 			ends   []string
 			render func(shown, []shown) *page
@@ -154,7 +157,7 @@ func makePages(all []shown) map[string]*page {
 		}
 		for _, f := range formats {
 			p := f.render(s, all)
-			p.stale = f.render(unknown, all)
+			p.stale = f.render(unknown[i], unknown)
 			for _, end := range f.ends {
 				pages[base+end] = p
 				if i > 0 {

@@ -199,7 +199,7 @@ func TestSnapshotsStop(t *testing.T) {
 	}
 	for range 2 {
 		s.now = s.now.Add(1)
-		s.want("/health", 503, `{"status":"fail","summary":"UNKNOWN","up":false}`+"\n")
+		s.want("/health", 503, `{"status":"fail","summary":"UNKNOWN","up":false,"parts":[{"n":"App","s":"unknown"}]}`+"\n")
 		s.want("/health/app", 503, `{"status":"fail","summary":"UNKNOWN","up":false,"name":"App"}`+"\n")
 		s.want("/health.txt", 503, "UNKNOWN status=fail up=false\n")
 		s.want("/health/app.xml", 503, fmt.Sprintf(xmlFormat, "UNKNOWN"))
