@@ -16,17 +16,17 @@ import (
 // maxCertBytes bounds a file of certificates.
 const maxCertBytes = 1 << 20
 
-// expiry judges when certificates end, and remembers the last end that it saw: when
+// expiry judges when certificates end, and remembers the last one that it saw: when
 // the endpoint cannot be reached, the date is still known.
 type expiry struct {
 	warn, fail time.Duration
 	now        func() time.Time
-	// notAfter and seen are of the last success; owned by run.
-	notAfter, seen time.Time
+	key        string // of the check
+	seen       *Certificates
 }
 
 func newExpiry(t *target) *expiry {
-	e := &expiry{warn: t.opt.duration("warn", 21*24*time.Hour), fail: t.opt.duration("fail", 3*24*time.Hour), now: t.env.Now}
+	e := &expiry{warn: t.opt.duration("warn", 21*24*time.Hour), fail: t.opt.duration("fail", 3*24*time.Hour), now: t.env.Now, key: t.key(), seen: t.env.Certificates}
 	if e.warn < e.fail {
 		t.opt.bad("warn", errors.New("it is below the limit of fail"))
 	}
@@ -146,7 +146,8 @@ func (e *expiry) judge(chain []*x509.Certificate) health.Result {
 			first = c
 		}
 	}
-	e.notAfter, e.seen = first.NotAfter, now
+	seen := seenCertificate{NotAfter: first.NotAfter, Seen: now}
+	e.seen.change(e.key, func(seenCertificate, bool) (seenCertificate, bool) { return seen, true })
 	name := cutText(first.Subject.CommonName, 64)
 	if name == "" && len(first.DNSNames) > 0 {
 		name = cutText(first.DNSNames[0], 64)
@@ -165,19 +166,20 @@ func (e *expiry) judge(chain []*x509.Certificate) health.Result {
 	default:
 		r = pass("certificate %q is valid until %s", name, date)
 	}
-	return e.values(r)
+	return seen.values(r)
 }
 
 // known adds the last date that was seen to a result without one.
 func (e *expiry) known(r health.Result) health.Result {
-	if e.seen.IsZero() {
+	seen, ok := e.seen.get(e.key)
+	if !ok {
 		return r
 	}
-	r.Text = cutText(fmt.Sprintf("%s; the last certificate seen ends on %s", r.Text, e.notAfter.UTC().Format(time.DateOnly)), maxTextBytes)
-	return e.values(r)
+	r.Text = cutText(fmt.Sprintf("%s; the last certificate seen ends on %s", r.Text, seen.NotAfter.UTC().Format(time.DateOnly)), maxTextBytes)
+	return seen.values(r)
 }
 
-func (e *expiry) values(r health.Result) health.Result {
-	r = measured(r, "not_after_timestamp_seconds", float64(e.notAfter.Unix()))
-	return measured(r, "certificate_seen_timestamp_seconds", float64(e.seen.Unix()))
+func (c seenCertificate) values(r health.Result) health.Result {
+	r = measured(r, "not_after_timestamp_seconds", float64(c.NotAfter.Unix()))
+	return measured(r, "certificate_seen_timestamp_seconds", float64(c.Seen.Unix()))
 }

@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -185,7 +186,8 @@ func TestCertificateFile(t *testing.T) {
 	long := certificate(t, end.AddDate(-1, 0, 0), end.AddDate(1, 0, 0))
 	path := filepath.Join(t.TempDir(), "c.pem")
 	clock := end.AddDate(0, -6, 0)
-	c := mustParse(t, "cert:"+path, Env{Now: func() time.Time { return clock }})
+	env := Env{Now: func() time.Time { return clock }, Certificates: new(Certificates)}
+	c := mustParse(t, "cert:"+path, env)
 	put := func(parts ...[]byte) {
 		t.Helper()
 		var all []byte
@@ -227,6 +229,24 @@ func TestCertificateFile(t *testing.T) {
 	want(t, r, health.Fail, "no such file", "the last certificate seen ends on 2026-12-24")
 	if value(t, r, "not_after_timestamp_seconds") != float64(end.Unix()) || value(t, r, "certificate_seen_timestamp_seconds") != float64(seen.Unix()) {
 		t.Errorf("values %v", r.Values)
+	}
+	// Also after a restart, as long as there is such a check.
+	saved, err := json.Marshal(env.Certificates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env.Certificates = new(Certificates)
+	if err := json.Unmarshal(saved, env.Certificates); err != nil {
+		t.Fatal(err)
+	}
+	c = mustParse(t, "cert:"+path, env)
+	env.Keep([]string{c.Key})
+	if again := c.Run(t.Context()); again.Text != r.Text || !slices.Equal(again.Values, r.Values) {
+		t.Errorf("after a restart %v, before %v", again, r)
+	}
+	env.Keep(nil)
+	if gone := c.Run(t.Context()); len(gone.Values) != 0 {
+		t.Errorf("what was forgotten is known: %v", gone)
 	}
 }
 
@@ -289,7 +309,7 @@ func TestHeartbeats(t *testing.T) {
 			t.Errorf("%s: %d", path, code)
 		}
 	}
-	want(t, c.Run(t.Context()), health.Starting)
+	want(t, c.Run(t.Context()), health.Pass, "the first is due within 1d1h")
 	clock = clock.Add(25*time.Hour + 1)
 	want(t, c.Run(t.Context()), health.Fail, "none before")
 	ok("/backup", "")
@@ -335,7 +355,12 @@ func TestHeartbeats(t *testing.T) {
 	}
 	c = mustParse(t, "heartbeat:backup#max_age=25h", Env{Now: now, Heartbeats: again})
 	want(t, c.Run(t.Context()), health.Pass)
-	again.Forget(func(name string) bool { return name != "backup" })
+	env := Env{Now: now, Heartbeats: again}
+	env.Keep([]string{c.Key, mustParse(t, "heartbeat:%231#max_age=1h", env).Key})
+	if !again.take("backup", "", "") || !again.take("#1", "", "") {
+		t.Error("a name that is kept is not taken")
+	}
+	env.Keep([]string{"heartbeat:other#"})
 	if again.take("backup", "", "") {
 		t.Error("a forgotten name is taken")
 	}

@@ -2,14 +2,12 @@ package probe
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"sidecar/internal/health"
@@ -20,9 +18,7 @@ import (
 // its size is bounded. All methods may be called concurrently.
 type Heartbeats struct {
 	now func() time.Time
-
-	mu   sync.Mutex
-	last map[string]beat // guarded by mu; the zero beat: expected, never seen
+	kept[beat]
 }
 
 // beat is the word of one job.
@@ -39,7 +35,7 @@ func NewHeartbeats(now func() time.Time) *Heartbeats {
 	if now == nil {
 		now = time.Now
 	}
-	return &Heartbeats{now: now, last: map[string]beat{}}
+	return &Heartbeats{now: now}
 }
 
 // ServeHTTP takes a heartbeat: POST, PUT or GET of NAME, NAME/start, NAME/fail or
@@ -71,80 +67,30 @@ func (h *Heartbeats) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // take notes a heartbeat and reports whether it was expected.
 func (h *Heartbeats) take(name, how, note string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	b, ok := h.last[name]
-	if !ok {
-		return false
-	}
-	switch how {
-	case "start":
-		b.Started = h.now()
-		h.last[name] = b
-		return true
-	case "", "0":
-		b.Failed, b.Text = false, note
-	case "fail":
-		b.Failed, b.Text = true, note
-	default:
-		code, err := strconv.ParseUint(how, 10, 8)
-		if err != nil {
-			return false
+	return h.change(name, func(b beat, expected bool) (beat, bool) {
+		switch how {
+		case "start":
+			b.Started = h.now()
+			return b, expected
+		case "", "0":
+			b.Failed, b.Text = false, note
+		case "fail":
+			b.Failed, b.Text = true, note
+		default:
+			code, err := strconv.ParseUint(how, 10, 8)
+			if err != nil {
+				return b, false
+			}
+			b.Failed, b.Text = true, strings.TrimSpace(fmt.Sprintf("exit status %d %s", code, note))
 		}
-		b.Failed, b.Text = true, strings.TrimSpace(fmt.Sprintf("exit status %d %s", code, note))
-	}
-	b.At, b.Started = h.now(), time.Time{}
-	h.last[name] = b
-	return true
+		b.At, b.Started = h.now(), time.Time{}
+		return b, expected
+	})
 }
 
 // expect makes a name known.
 func (h *Heartbeats) expect(name string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, ok := h.last[name]; !ok {
-		h.last[name] = beat{Since: h.now()}
-	}
-}
-
-func (h *Heartbeats) get(name string) beat {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.last[name]
-}
-
-// MarshalJSON returns what is remembered, an object by name, to be given to
-// UnmarshalJSON after a restart.
-func (h *Heartbeats) MarshalJSON() ([]byte, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return json.Marshal(h.last)
-}
-
-// UnmarshalJSON adds what MarshalJSON returned. It is called before checks are parsed;
-// names that no check is parsed for remain until Forget.
-func (h *Heartbeats) UnmarshalJSON(b []byte) error {
-	var saved map[string]beat
-	if err := json.Unmarshal(b, &saved); err != nil {
-		return fmt.Errorf("read heartbeats: %w", err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for name, at := range saved {
-		h.last[name] = at
-	}
-	return nil
-}
-
-// Forget removes the names for which expected returns false.
-func (h *Heartbeats) Forget(expected func(name string) bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for name := range h.last {
-		if !expected(name) {
-			delete(h.last, name)
-		}
-	}
+	h.change(name, func(_ beat, expected bool) (beat, bool) { return beat{Since: h.now()}, !expected })
 }
 
 // heartbeatCheck is the check of a job that reports by HTTP. Options: max_age, after
@@ -166,16 +112,18 @@ func heartbeatCheck(t *target) (Func, error) {
 		beats.expect(name)
 	}
 	return func(context.Context) health.Result {
-		return beats.get(name).judge(now(), maxAge, maxRun)
+		b, _ := beats.get(name)
+		return b.judge(now(), maxAge, maxRun)
 	}, nil
 }
 
 // judge tells a result. A job that was never heard of is given maxAge from when it
-// was first expected.
+// was first expected, and is well until then: starting would be a failure after the
+// grace of its node, which is shorter.
 func (b beat) judge(now time.Time, maxAge, maxRun time.Duration) health.Result {
 	switch {
 	case b.At.IsZero() && now.Sub(b.Since) <= maxAge:
-		return result(health.Starting, "no heartbeat yet")
+		return pass("no heartbeat yet, the first is due within %s", about(maxAge))
 	case b.At.IsZero():
 		return fail("no heartbeat for %s, and none before", about(maxAge))
 	}

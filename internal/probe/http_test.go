@@ -167,10 +167,10 @@ func TestHTTPAttacks(t *testing.T) {
 			check := mustParse(t, "http://"+listen(t, "tcp", c.server)+"/#timeout=300ms", env)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			started := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			// Only who hangs is left by time; the others by what they have sent.
+			ctx, cancel := t.Context(), func() {}
 			if strings.HasPrefix(c.name, "hangs") {
-				ctx, cancel = context.WithTimeout(t.Context(), check.Timeout)
+				ctx, cancel = context.WithTimeout(ctx, check.Timeout)
 			}
 			r := check.Run(ctx)
 			cancel()
@@ -178,9 +178,6 @@ func TestHTTPAttacks(t *testing.T) {
 			want(t, r, c.state, c.words)
 			if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
 				t.Errorf("allocated %d bytes", used)
-			}
-			if took := time.Since(started); took > 2500*time.Millisecond {
-				t.Errorf("took %s", took)
 			}
 			if n := env.Counters.TooLong.Load(); n != c.tooLong {
 				t.Errorf("%d too long, want %d", n, c.tooLong)

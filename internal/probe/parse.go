@@ -47,6 +47,8 @@ type Env struct {
 	Unit func(ctx context.Context, name string) (Unit, error)
 	// Heartbeats takes what jobs send, "heartbeat:backup".
 	Heartbeats *Heartbeats
+	// Certificates remembers when certificates end; nil: only the check itself does.
+	Certificates *Certificates
 	// Counters counts what is odd about answers; nil: nothing is counted.
 	Counters *Counters
 	// Now is the clock for ages of files, certificates and heartbeats; nil: time.Now.
@@ -138,6 +140,9 @@ func Parse(text string, extra map[string]string, env Env) (Check, error) {
 	if env.Counters == nil {
 		env.Counters = new(Counters)
 	}
+	if env.Certificates == nil {
+		env.Certificates = new(Certificates)
+	}
 	t, err := splitTarget(text, extra, env)
 	if err != nil {
 		return Check{}, fmt.Errorf("parse check %q: %w", cutText(withoutSecrets(text), 64), err)
@@ -191,15 +196,20 @@ func splitTarget(text string, extra map[string]string, env Env) (*target, error)
 	return t, err
 }
 
+// key returns the Key of the check.
+func (t *target) key() string {
+	if t.url != nil { // exactly as written: an escaped '/' is not a '/'
+		return t.url.String() + "#" + t.opt.canonical()
+	}
+	return t.kind + ":" + t.rest + "#" + t.opt.canonical()
+}
+
 func (t *target) check() (Check, error) {
 	k, ok := kinds()[t.kind]
 	if !ok {
 		return Check{}, fmt.Errorf("%w %q (there are: %s)", ErrKind, cutText(t.kind, 64), strings.Join(slices.Sorted(maps.Keys(kinds())), " "))
 	}
-	c := Check{Kind: t.kind, Key: t.kind + ":" + t.rest + "#" + t.opt.canonical()}
-	if t.url != nil { // exactly as written: an escaped '/' is not a '/'
-		c.Key = t.url.String() + "#" + t.opt.canonical()
-	}
+	c := Check{Kind: t.kind, Key: t.key()}
 	c.Every = t.opt.duration("every", k.every)
 	c.Timeout = t.opt.duration("timeout", min(k.timeout, c.Every))
 	if c.Every < 100*time.Millisecond || c.Timeout <= 0 || c.Timeout > c.Every {

@@ -327,8 +327,8 @@ func (s *Scheduler) Stats() Stats {
 
 // Status is where a check stands.
 type Status struct {
-	ID, Kind string
-	Every    time.Duration
+	ID, Kind, Key string
+	Every         time.Duration
 	// Last is the start of the last run that ended, zero if none has; it took Took and
 	// found State.
 	Last  time.Time
@@ -345,7 +345,7 @@ func (s *Scheduler) Statuses() []Status {
 	all := make([]Status, 0, len(s.entries))
 	for _, e := range s.entries {
 		_, running := s.running[e]
-		all = append(all, Status{ID: e.check.ID, Kind: e.check.Kind, Every: e.check.Every, Last: e.last, Took: e.took,
+		all = append(all, Status{ID: e.check.ID, Kind: e.check.Kind, Key: e.check.Key, Every: e.check.Every, Last: e.last, Took: e.took,
 			State: e.state, Running: running || e.stuck, Stuck: e.stuck})
 	}
 	return all
