@@ -22,10 +22,11 @@ const stateVersion = 1
 // savedState is the state file: what a restart must not forget. Each part is a document
 // of the package that owns it.
 type savedState struct {
-	Version    int             `json:"version"`
-	Tree       json.RawMessage `json:"tree"`
-	Audience   json.RawMessage `json:"audience,omitempty"`
-	Heartbeats json.RawMessage `json:"heartbeats,omitempty"`
+	Version      int             `json:"version"`
+	Tree         json.RawMessage `json:"tree"`
+	Audience     json.RawMessage `json:"audience,omitempty"`
+	Heartbeats   json.RawMessage `json:"heartbeats,omitempty"`
+	Certificates json.RawMessage `json:"certificates,omitempty"`
 }
 
 // restore takes over what an earlier process saved. What cannot be read is kept beside
@@ -61,11 +62,27 @@ func (w *watcher) restoreFrom(b []byte) error {
 	if s.Heartbeats != nil {
 		errs = append(errs, w.env.Heartbeats.UnmarshalJSON(s.Heartbeats))
 	}
+	if s.Certificates != nil {
+		errs = append(errs, w.env.Certificates.UnmarshalJSON(s.Certificates))
+	}
 	return errors.Join(errs...)
+}
+
+// forget drops what is remembered of targets that are gone, if it is known which are.
+func (w *watcher) forget() {
+	if w.ready() != nil {
+		return
+	}
+	var keys []string
+	for _, c := range w.scheduler.Statuses() {
+		keys = append(keys, c.Key)
+	}
+	w.env.Keep(keys)
 }
 
 // save stores the state durably.
 func (w *watcher) save() error {
+	w.forget()
 	tree, err := w.tree.Save(time.Now())
 	if err != nil {
 		return err
@@ -78,7 +95,11 @@ func (w *watcher) save() error {
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(savedState{stateVersion, tree, audience, heartbeats})
+	certificates, err := w.env.Certificates.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(savedState{stateVersion, tree, audience, heartbeats, certificates})
 	if err != nil {
 		return err
 	}

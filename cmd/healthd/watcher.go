@@ -65,7 +65,7 @@ type runOf struct {
 
 func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
 	w := &watcher{c: c, log: log, metrics: newMetrics(), news: make(chan struct{}, 1), first: make(chan struct{}), late: make(chan struct{}), judged: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
-	w.env = probe.Env{Heartbeats: probe.NewHeartbeats(nil), Counters: new(probe.Counters), Unit: noUnits}
+	w.env = probe.Env{Heartbeats: probe.NewHeartbeats(nil), Certificates: new(probe.Certificates), Counters: new(probe.Counters), Unit: noUnits}
 	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
 	w.handler = public.New(public.Options{Audience: w.audience})
 	if c.Discover.Enabled {
