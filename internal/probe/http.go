@@ -27,6 +27,9 @@ const (
 	maxBodyBytes = 256 << 10
 )
 
+// healthTypes are the content types of health documents, best first.
+const healthTypes = "application/health+json, application/json, text/plain;q=0.5, */*;q=0.1"
+
 // errTooLong is what is wrong with an answer over a limit.
 var errTooLong = errors.New("the answer is too long")
 
@@ -41,6 +44,7 @@ type web struct {
 	host    string
 	method  string
 	request []byte // up to, without, the headers of secrets
+	accept  string // content types, best first
 	secrets map[string]settings.Secret
 }
 
@@ -49,7 +53,7 @@ type answer struct {
 	code     int
 	header   http.Header
 	body     []byte
-	tooLong  bool  // the body is cut at maxBodyBytes
+	tooLong  bool  // the body is cut at its limit
 	unpacked error // why the content encoding could not be undone
 }
 
@@ -84,6 +88,15 @@ func newWeb(t *target, u *url.URL, method string) (*web, error) {
 	if u.User != nil {
 		return nil, errors.New("want no user in the URL: use header.Authorization")
 	}
+	w.accept = healthTypes
+	for name, value := range headers {
+		if strings.EqualFold(name, "Accept") {
+			if w.accept = value; strings.ContainsAny(value, "\r\n\x00") {
+				return nil, fmt.Errorf("header %q cannot be sent", name)
+			}
+			delete(headers, name)
+		}
+	}
 	w.request, err = requestHead(w.method, u.RequestURI(), w.host, headers)
 	return w, err
 }
@@ -100,7 +113,7 @@ func requestHead(method, uri, host string, headers map[string]string) ([]byte, e
 	}
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, uri)
 	err := line("Host", host)
-	for _, h := range [][2]string{{"User-Agent", "healthd"}, {"Accept", "application/health+json, application/json, text/plain;q=0.5, */*;q=0.1"}, {"Connection", "close"}} {
+	for _, h := range [][2]string{{"User-Agent", "healthd"}, {"Connection", "close"}} {
 		if _, given := headers[h[0]]; !given || h[0] == "Connection" {
 			err = errors.Join(err, line(h[0], h[1]))
 		}
@@ -131,8 +144,8 @@ func clientTLS(t *target, host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// get asks once.
-func (w *web) get(ctx context.Context) (answer, error) {
+// get asks once. It appends the body to dst, at most limit bytes of it.
+func (w *web) get(ctx context.Context, dst []byte, limit int) (answer, error) {
 	request := slices.Clone(w.request)
 	for name, ref := range w.secrets {
 		value, err := ref.Reveal()
@@ -144,7 +157,7 @@ func (w *web) get(ctx context.Context) (answer, error) {
 		}
 		request = fmt.Appendf(request, "%s: %s\r\n", name, value)
 	}
-	request = append(request, "\r\n"...)
+	request = fmt.Appendf(request, "Accept: %s\r\n\r\n", w.accept)
 	conn, err := w.at.dial(ctx)
 	if err != nil {
 		return answer{}, err
@@ -162,7 +175,7 @@ func (w *web) get(ctx context.Context) (answer, error) {
 		return answer{}, err
 	}
 	r := &noted{Reader: stream}
-	a, err := readAnswer(r, w.method)
+	a, err := readAnswer(r, w.method, dst, limit)
 	if err != nil && r.err != nil {
 		err = r.err // net/http and gzip tell of a malformed answer where the connection broke
 	}
@@ -185,8 +198,8 @@ func (n *noted) Read(p []byte) (int, error) {
 }
 
 // readAnswer reads one answer, without interim ones (RFC 9110 section 15.2). It reads
-// at most maxHeadBytes before the body, and stops after maxBodyBytes of it.
-func readAnswer(r io.Reader, method string) (answer, error) {
+// at most maxHeadBytes before the body, and appends at most most bytes of it to dst.
+func readAnswer(r io.Reader, method string, dst []byte, most int) (answer, error) {
 	limit := &io.LimitedReader{R: r, N: maxHeadBytes}
 	br := bufio.NewReader(limit)
 	var res *http.Response
@@ -205,7 +218,7 @@ func readAnswer(r io.Reader, method string) (answer, error) {
 	}
 	a := answer{code: res.StatusCode, header: res.Header}
 	// Chunks may be of one byte each, with six around it.
-	limit.N = 8 * maxBodyBytes
+	limit.N = 8 * int64(most)
 	body := io.Reader(res.Body)
 	if res.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(res.Body)
@@ -221,16 +234,33 @@ func readAnswer(r io.Reader, method string) (answer, error) {
 		a.unpacked = fmt.Errorf("its encoding %q was not asked for", cutText(e, 40))
 	}
 	var err error
-	a.body, err = io.ReadAll(io.LimitReader(body, maxBodyBytes+1))
+	a.body, err = appendAll(dst, io.LimitReader(body, int64(most)+1))
 	switch {
-	case len(a.body) > maxBodyBytes, limit.N <= 0:
-		a.body, a.tooLong = a.body[:min(len(a.body), maxBodyBytes)], true
+	case len(a.body)-len(dst) > most, limit.N <= 0:
+		a.body, a.tooLong = a.body[:min(len(a.body), len(dst)+most)], true
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
 		a.unpacked = err
 	case err != nil:
 		return a, fmt.Errorf("read the body: %w", err)
 	}
 	return a, nil
+}
+
+// appendAll appends what r has to dst.
+func appendAll(dst []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(dst) == cap(dst) {
+			dst = slices.Grow(dst, max(512, len(dst)))
+		}
+		n, err := r.Read(dst[len(dst):cap(dst)])
+		dst = dst[:len(dst)+n]
+		if errors.Is(err, io.EOF) {
+			return dst, nil
+		}
+		if err != nil {
+			return dst, err
+		}
+	}
 }
 
 // httpTarget is an HTTP check.
@@ -282,7 +312,7 @@ func httpCheck(t *target) (Func, error) {
 }
 
 func (h *httpTarget) run(ctx context.Context) health.Result {
-	a, err := h.web.get(ctx)
+	a, err := h.web.get(ctx, nil, maxBodyBytes)
 	if errors.Is(err, errTooLong) {
 		h.counters.TooLong.Add(1)
 	}

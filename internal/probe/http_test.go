@@ -96,7 +96,7 @@ func TestHTTPRequest(t *testing.T) {
 	c := mustParse(t, "http://"+address+"/a%2Fb?x=1#host=app.example.com&header.Authorization=env:PROBE_TOKEN", Env{})
 	want(t, c.Run(t.Context()), health.Pass)
 	wantRequest := "GET /a%2Fb?x=1 HTTP/1.1\r\nHost: app.example.com\r\nUser-Agent: healthd\r\n" +
-		"Accept: application/health+json, application/json, text/plain;q=0.5, */*;q=0.1\r\nConnection: close\r\nAuthorization: Bearer s3cret\r\n\r\n"
+		"Connection: close\r\nAuthorization: Bearer s3cret\r\nAccept: application/health+json, application/json, text/plain;q=0.5, */*;q=0.1\r\n\r\n"
 	if r := <-got; r != wantRequest {
 		t.Errorf("sent %q, want %q", r, wantRequest)
 	}
@@ -243,7 +243,7 @@ func FuzzHTTP(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 100 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h := &httpTarget{web: &web{method: "GET"}, format: formats()["auto"], counters: new(Counters)}
-		a, err := readAnswer(bytes.NewReader(b), "GET")
+		a, err := readAnswer(bytes.NewReader(b), "GET", nil, maxBodyBytes)
 		if err != nil {
 			return
 		}

@@ -65,7 +65,7 @@ func logshipCheck(t *target) (Func, error) {
 }
 
 func (c *logship) run(ctx context.Context) health.Result {
-	page, err := c.metrics.get(ctx)
+	page, err := c.metrics.get(ctx, nil, maxBodyBytes)
 	if err != nil {
 		return failed("metrics", err)
 	}
@@ -75,7 +75,7 @@ func (c *logship) run(ctx context.Context) health.Result {
 	if page.tooLong {
 		c.counters.TooLong.Add(1)
 	}
-	ready, err := c.ready.get(ctx)
+	ready, err := c.ready.get(ctx, nil, maxBodyBytes)
 	if err != nil {
 		return failed("readyz", err)
 	}

@@ -70,7 +70,7 @@ func (o *options) finish() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.values)) {
 		if !o.asked[name] {
-			return fmt.Errorf("%w %q: this check has %s", ErrOption, cutText(name, 64), strings.Join(slices.Sorted(maps.Keys(o.asked)), ", "))
+			return fmt.Errorf("%w %q: there are %s", ErrOption, cutText(name, 64), strings.Join(slices.Sorted(maps.Keys(o.asked)), ", "))
 		}
 	}
 	return nil
