@@ -6,6 +6,7 @@ package atomicfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -14,8 +15,11 @@ import (
 // syncs path.tmp, renames it to path, and syncs the directory. After it returns
 // nil, b survives a power cut; with an error, or a crash in between, the old
 // content does. A path.tmp that was left over is overwritten.
-func Replace(path string, b []byte) error {
-	if err := writeSynced(path+".tmp", b); err != nil {
+func Replace(path string, b []byte) error { return ReplaceMode(path, b, 0o600) }
+
+// ReplaceMode is like Replace, and the file has that mode, whatever the umask is.
+func ReplaceMode(path string, b []byte, mode fs.FileMode) error {
+	if err := writeSynced(path+".tmp", b, mode); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
@@ -28,12 +32,15 @@ func Replace(path string, b []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+func writeSynced(path string, b []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
+	err = f.Chmod(mode)
+	if err == nil {
+		_, err = f.Write(b)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

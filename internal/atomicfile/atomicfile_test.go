@@ -49,3 +49,16 @@ func TestReplaceFails(t *testing.T) {
 		t.Error("no error without a directory")
 	}
 }
+
+// TestReplaceMode: the mode holds for a file that was there with another one too.
+func TestReplaceMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	for _, mode := range []os.FileMode{0o644, 0o600, 0o666} {
+		if err := ReplaceMode(path, []byte("x"), mode); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%v, %v, want %v", info.Mode(), err, mode)
+		}
+	}
+}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that tests and the demo need and that are missing.
 #
-#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health (all of them by default)
+#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health browser (all of them by default)
 #
 # It can be run as often as one likes, and does nothing when nothing is missing.
 # What is there already counts, wherever it came from: a node outside of Debian's
@@ -89,8 +89,12 @@ collect() {
 			want redis-server redis-server
 			want_postgresql
 			;;
+		browser) # what the status page is looked at with
+			want chromium chromium
+			want /usr/share/doc/fonts-inter fonts-inter
+			;;
 		*)
-			say "no package group \"$group\" (there are: machine faults node oracle brokers health)"
+			say "no package group \"$group\" (there are: machine faults node oracle brokers health browser)"
 			exit 2
 			;;
 		esac
@@ -124,7 +128,7 @@ get() {
 	done
 }
 
-[ $# -gt 0 ] || set -- machine faults node oracle brokers health
+[ $# -gt 0 ] || set -- machine faults node oracle brokers health browser
 collect "$@"
 if [ -n "$foreign" ]; then
 	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
