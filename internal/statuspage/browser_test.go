@@ -1,10 +1,12 @@
 package statuspage
 
 import (
+	"bytes"
 	"flag"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"sidecar/internal/health"
@@ -12,7 +14,32 @@ import (
 
 var update = flag.Bool("update", false, "write the screenshots of docs/images")
 
-// TestBrowser looks at the page with a real one.
+// look is how a page is looked at.
+type look struct {
+	path          string
+	width, height int
+	scheme        string
+	shot          string // the screenshot in docs/images, if there is one
+}
+
+func (l look) String() string { return l.path + " " + strconv.Itoa(l.width) + " " + l.scheme }
+
+func looks() []look {
+	const list, single = "/status/incidents.html", "/status/incidents/2026-11-17-payments.html"
+	return []look{
+		{"/status", 1280, 1440, "light", "status-light"},
+		{"/status", 1280, 1440, "dark", "status-dark"},
+		{"/status", 375, 812, "light", "status-phone"},
+		{"/status", 375, 812, "dark", "status-phone-dark"},
+		{"/status", 320, 600, "light", ""}, // WCAG 2.2 1.4.10
+		{list, 375, 812, "light", ""},
+		{list, 1280, 1000, "dark", ""},
+		{single, 375, 812, "dark", ""},
+		{single, 1280, 1000, "light", ""},
+	}
+}
+
+// TestBrowser looks at the pages with a real one.
 func TestBrowser(t *testing.T) {
 	f := newFixture(t, nil)
 	f.live(t)
@@ -20,38 +47,95 @@ func TestBrowser(t *testing.T) {
 	server := httptest.NewServer(f.page)
 	defer server.Close()
 	b := startBrowser(t)
-	for _, look := range []struct {
-		name, path    string
-		width, height int
-		scheme        string
-	}{
-		{"status-light", "/status", 1280, 1440, "light"},
-		{"status-dark", "/status", 1280, 1440, "dark"},
-		{"status-phone", "/status", 375, 812, "light"},
-		{"status-phone-dark", "/status", 375, 812, "dark"},
-		{"", "/status", 320, 600, "light"}, // WCAG 2.2 1.4.10: nothing to scroll sideways
-		{"", "/status/incidents.html", 375, 812, "light"},
-		{"", "/status/incidents/2026-11-17-payments.html", 375, 812, "dark"},
-	} {
-		t.Run(look.path+" "+look.scheme, func(t *testing.T) {
-			b.open(server.URL+look.path, look.width, look.height, look.scheme)
-			var wide []string
-			b.eval(`[...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))`, &wide)
-			if len(wide) > 0 {
-				t.Errorf("wider than the window: %q", wide)
-			}
-			var small []string
-			b.eval(`[...document.querySelectorAll("nav a, footer a, summary")].filter(e => e.getBoundingClientRect().height < 24).map(e => e.textContent)`, &small)
-			if len(small) > 0 {
-				t.Errorf("too small to be touched (WCAG 2.2 2.5.8): %q", small)
-			}
-			if look.name != "" {
-				checkShot(t, b.screenshot(false), look.name)
+	for _, l := range looks() {
+		t.Run(l.String(), func(t *testing.T) {
+			b.t = t
+			b.open(server.URL+l.path, l.width, l.height, l.scheme)
+			checkLayout(t, b)
+			checkContrast(t, b)
+			if l.shot != "" {
+				checkShot(t, b.screenshot(), l.shot)
 			}
 		})
 	}
+	t.Run("keyboard", func(t *testing.T) {
+		b.t = t
+		b.open(server.URL+"/status", 1280, 1000, "light")
+		checkKeyboard(t, b, server.URL+"/status#main")
+	})
+	t.Run("without JavaScript", func(t *testing.T) {
+		b.t = t
+		l := looks()[0]
+		b.open(server.URL+l.path, l.width, l.height, l.scheme)
+		with := b.screenshot()
+		b.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true}, nil)
+		b.open(server.URL+l.path, l.width, l.height, l.scheme)
+		if !bytes.Equal(with, b.screenshot()) {
+			t.Error("the page is not the same without")
+		}
+		b.open("data:text/html,<script>document.title='run'</script>", l.width, l.height, l.scheme)
+		var title string
+		if b.eval(`document.title`, &title); title != "" {
+			t.Error("it was not switched off")
+		}
+	})
 	for _, c := range b.console {
 		t.Errorf("console: %s", c)
+	}
+}
+
+// checkLayout: nothing scrolls sideways (WCAG 2.2 1.4.10), everything can be touched
+// (2.5.8).
+func checkLayout(t *testing.T, b *browser) {
+	t.Helper()
+	var wide, small []string
+	b.eval(`[...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))`, &wide)
+	if len(wide) > 0 {
+		t.Errorf("wider than the window: %q", wide)
+	}
+	b.eval(`[...document.querySelectorAll("nav a, footer a, summary")].filter(e => e.getBoundingClientRect().height < 24).map(e => e.textContent)`, &small)
+	if len(small) > 0 {
+		t.Errorf("too small to be touched: %q", small)
+	}
+}
+
+// checkContrast computes the contrast of all text with what is behind it, as it is drawn:
+// WCAG 2.2 1.4.3 wants 4.5, of large text 3.
+func checkContrast(t *testing.T, b *browser) {
+	t.Helper()
+	var result struct {
+		Texts int
+		Poor  []string
+	}
+	b.eval(`(() => {
+		const rgb = text => text.match(/[\d.]+/g).map(Number);
+		const linear = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+		const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+		const behind = e => {
+			for (; e; e = e.parentElement) {
+				const c = rgb(getComputedStyle(e).backgroundColor);
+				if (c.length === 3 || c[3] === 1) return c;
+			}
+			return [255, 255, 255];
+		};
+		const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), poor = [];
+		let texts = 0;
+		while (walk.nextNode()) {
+			const e = walk.currentNode.parentElement, style = getComputedStyle(e);
+			if (!walk.currentNode.data.trim() || e instanceof SVGElement || style.display === "none") continue;
+			texts++;
+			const [low, high] = [luminance(rgb(style.color)), luminance(behind(e))].sort((a, b) => a - b);
+			const size = parseFloat(style.fontSize), large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
+			const ratio = (high + 0.05) / (low + 0.05);
+			if (ratio < (large ? 3 : 4.5)) poor.push(ratio.toFixed(2) + " " + e.outerHTML.slice(0, 80));
+		}
+		return {texts, poor};
+	})()`, &result)
+	if result.Texts < 10 {
+		t.Errorf("%d texts, the page is not whole", result.Texts)
+	}
+	for _, text := range result.Poor {
+		t.Errorf("contrast %s", text)
 	}
 }
 
@@ -69,15 +153,10 @@ func checkShot(t *testing.T, png []byte, name string) {
 	}
 }
 
-// TestKeyboard goes through the page with the tab key alone.
-func TestKeyboard(t *testing.T) {
-	f := newFixture(t, nil)
-	f.live(t)
-	f.show(judged(t, now(), nil))
-	server := httptest.NewServer(f.page)
-	defer server.Close()
-	b := startBrowser(t)
-	b.open(server.URL+"/status", 1280, 1000, "light")
+// checkKeyboard goes through the page with the tab key alone. The first stop skips to
+// the content.
+func checkKeyboard(t *testing.T, b *browser, content string) {
+	t.Helper()
 	var total int
 	b.eval(`document.querySelectorAll("a[href], summary").length`, &total)
 	if total < 15 {
@@ -99,7 +178,7 @@ func TestKeyboard(t *testing.T) {
 			t.Errorf("element %d, %q: outline %q, in view: %v %v", i, at.Text, at.Outline, at.Inside, at.Box)
 		}
 		seen[at.Text] = true
-		if i == 0 && at.Text != "A Skip to the content "+server.URL+"/status#main" {
+		if i == 0 && at.Text != "A Skip to the content "+content {
 			t.Errorf("the first element is %q", at.Text)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // browser is a Chromium without a window, driven through a pair of pipes: the DevTools
 // protocol, JSON with NUL after each message (--remote-debugging-pipe).
 type browser struct {
-	t       *testing.T
+	t       *testing.T // of the subtest that drives it
 	out     *os.File
 	in      *bufio.Reader
 	id      int
@@ -221,11 +221,11 @@ func (b *browser) press(key, text string, code int) {
 	b.eval(`new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))`, new(int))
 }
 
-// screenshot returns the whole page as a PNG.
-func (b *browser) screenshot(whole bool) []byte {
+// screenshot returns what is in the window as a PNG.
+func (b *browser) screenshot() []byte {
 	b.t.Helper()
 	var answer struct{ Data string }
-	b.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": whole, "optimizeForSpeed": false}, &answer)
+	b.call("Page.captureScreenshot", map[string]any{"format": "png"}, &answer)
 	png, err := base64.StdEncoding.DecodeString(answer.Data)
 	if err != nil {
 		b.t.Fatal(fmt.Errorf("read screenshot: %w", err))

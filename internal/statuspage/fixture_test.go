@@ -112,7 +112,7 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	f.options = Options{
 		Title: "Example Ltd", Home: "https://example.com/", URL: "https://status.example.com/status",
 		Intro:      "How our services are, seen from the machines that they run on.",
-		HistoryDir: filepath.Join(dir, "history"), IncidentsDir: filepath.Join(dir, "incidents"),
+		HistoryDir: filepath.Join(memoryDir(t), "history"), IncidentsDir: filepath.Join(dir, "incidents"),
 		Now: now, Logger: slog.New(slog.NewTextHandler(f.log, nil)),
 	}
 	if change != nil {
@@ -128,6 +128,18 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	t.Cleanup(p.close)
 	f.page = p
 	return f
+}
+
+// memoryDir returns a directory without a disk behind it, where there is one: 90 days are
+// 700 calls of fsync.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "statuspage")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func write(t testing.TB, path, text string) {
