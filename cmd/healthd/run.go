@@ -112,10 +112,11 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 	wg.Go(func() { w.run(around) })
 	wg.Go(func() { w.keepSaving(around) })
 	checks := daemon.Health{Live: w.alive, Ready: w.ready}
+	metrics := daemon.Metrics(w.registry())
 	serve := func(each net.Listener, routes []daemon.Route) {
 		if each != nil {
 			wg.Go(func() {
-				if err := daemon.Serve(around, each, w.registry(), checks, routes...); err != nil {
+				if err := (daemon.Private{Metrics: metrics, Health: checks, Routes: routes}).Run(around, each); err != nil {
 					r.log.Error("a private listener is not served any more", "err", err)
 				}
 			})

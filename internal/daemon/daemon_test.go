@@ -258,7 +258,7 @@ func serve(t *testing.T, l net.Listener, health daemon.Health) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer", Help: "h"}, func() float64 { return 42 }))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- daemon.Serve(ctx, l, registry, health) }()
+	go func() { done <- daemon.Private{Metrics: daemon.Metrics(registry), Health: health}.Run(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -330,7 +330,9 @@ func TestServeEndsWithOpenConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	ok := func() error { return nil }
-	go func() { done <- daemon.Serve(ctx, l, prometheus.NewRegistry(), daemon.Health{Live: ok, Ready: ok}) }()
+	go func() {
+		done <- daemon.Private{Metrics: daemon.Metrics(prometheus.NewRegistry()), Health: daemon.Health{Live: ok, Ready: ok}}.Run(ctx, l)
+	}()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -351,7 +353,7 @@ func TestServeEndsWithOpenConnections(t *testing.T) {
 func TestServeOnAListenerThatFails(t *testing.T) {
 	l := listen(t, "127.0.0.1:0")
 	l.Close()
-	if err := daemon.Serve(context.Background(), l, prometheus.NewRegistry(), daemon.Health{}); !errors.Is(err, net.ErrClosed) {
+	if err := (daemon.Private{Metrics: daemon.Metrics(prometheus.NewRegistry())}).Run(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }

@@ -74,28 +74,38 @@ type Route struct {
 	Handler http.Handler
 }
 
-// Serve answers /metrics, /healthz, /readyz and the routes on l until ctx is done,
-// and closes l.
-func Serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, health Health, routes ...Route) error {
-	mux := http.NewServeMux()
-	index := "/metrics\n/healthz\n/readyz\n"
-	for _, r := range routes {
-		mux.Handle(r.Pattern, r.Handler)
-		index += r.Pattern[strings.IndexByte(r.Pattern, '/'):] + "\n"
+// Private is what a daemon answers on its private listener.
+type Private struct {
+	// Metrics answers /metrics, see Metrics.
+	Metrics http.Handler
+	Health  Health
+	// Routes is what there is beside /metrics, /healthz and /readyz.
+	Routes []Route
+	// Index answers /; nil: a list of all paths.
+	Index http.Handler
+	// Serve serves a listener with a server, as http.Server.Serve does; nil is that.
+	Serve func(*http.Server, net.Listener) error
+}
+
+// Metrics returns a handler that answers with what g gathers.
+func Metrics(g prometheus.Gatherer) http.Handler {
+	return promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+}
+
+// Run answers on l until ctx is done, and closes l.
+func (p Private) Run(ctx context.Context, l net.Listener) error {
+	s := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 90 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	serve := p.Serve
+	if serve == nil {
+		serve = (*http.Server).Serve
 	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET /healthz", answer(health.Live))
-	mux.HandleFunc("GET /readyz", answer(health.Ready))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, index)
-	})
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- serve(s, l) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve metrics: %w", err)
+		_ = l.Close() // whatever served has seen of it
+		return fmt.Errorf("serve the private listener: %w", err)
 	case <-ctx.Done():
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -106,6 +116,23 @@ func Serve(ctx context.Context, l net.Listener, metrics prometheus.Gatherer, hea
 	}
 	<-served
 	return err
+}
+
+func (p Private) handler() http.Handler {
+	mux := http.NewServeMux()
+	routes := append([]Route{
+		{"GET /metrics", p.Metrics}, {"GET /healthz", answer(p.Health.Live)}, {"GET /readyz", answer(p.Health.Ready)},
+	}, p.Routes...)
+	index := ""
+	for _, r := range routes {
+		mux.Handle(r.Pattern, r.Handler)
+		index += r.Pattern[strings.IndexByte(r.Pattern, '/'):] + "\n"
+	}
+	if p.Index == nil {
+		p.Index = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, index) })
+	}
+	mux.Handle("GET /{$}", p.Index)
+	return mux
 }
 
 func answer(check func() error) http.HandlerFunc {
