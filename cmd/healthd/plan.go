@@ -39,6 +39,7 @@ type planner struct {
 
 	ids   map[string]bool
 	slugs map[string]string // of public names: whose they are
+	hubs  map[string]string // of checks of other healthds: whose they are
 }
 
 // unitNodes are the nodes that a unit stands behind.
@@ -60,7 +61,7 @@ type found struct {
 func newPlanner(c *Config, env probe.Env) *planner {
 	env.AllowRemote = c.Probe.AllowRemote
 	return &planner{c: c, env: env, units: map[string]unitNodes{}, mistakes: map[string][]string{},
-		ids: map[string]bool{ownName: true}, slugs: map[string]string{}}
+		ids: map[string]bool{ownName: true}, slugs: map[string]string{}, hubs: map[string]string{}}
 }
 
 // addConfig adds the groups and targets of the configuration.
@@ -245,11 +246,27 @@ func (p *planner) parse(a app, text string) (probe.Check, error) {
 		extra["timeout"] = a.timeout.String()
 	}
 	check, err := probe.Parse(text, extra, p.env)
+	if err == nil && strings.HasPrefix(check.Kind, "healthd") {
+		err = p.machine(a, check)
+	}
 	if err == nil && check.Kind == "unit" {
 		check.Run = a.limits.wrap(check.Run)
 		check.Key += fmt.Sprint(a.limits)
 	}
 	return check, err
+}
+
+// machine returns what is wrong with asking another healthd: a line that was copied and
+// not changed makes a quorum of one machine.
+func (p *planner) machine(a app, check probe.Check) error {
+	if strings.HasPrefix(check.Key, "healthd://"+p.c.Private.Listen+"#") {
+		return fmt.Errorf("check %q: that is this healthd, which would keep itself down", strings.TrimSuffix(check.Key, "#"))
+	}
+	if other, taken := p.hubs[check.Key]; taken {
+		return fmt.Errorf("check %q: it is that of %s already", strings.TrimSuffix(check.Key, "#"), other)
+	}
+	p.hubs[check.Key] = a.name
+	return nil
 }
 
 // broken is the check of a text that is none: what cannot be checked is not well.

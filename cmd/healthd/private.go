@@ -16,6 +16,7 @@ import (
 	"sidecar/internal/cli"
 	"sidecar/internal/daemon"
 	"sidecar/internal/health"
+	"sidecar/internal/probe"
 )
 
 // Paths of what the verbs ask the daemon for.
@@ -38,6 +39,7 @@ type maintenance struct {
 func (w *watcher) routes() []daemon.Route {
 	return []daemon.Route{
 		{Pattern: "GET " + fullPath, Handler: http.HandlerFunc(w.serveFull)},
+		{Pattern: "GET " + probe.SummaryPath, Handler: http.HandlerFunc(w.serveSummary)},
 		{Pattern: "GET " + targetsPath, Handler: http.HandlerFunc(w.serveTargets)},
 		{Pattern: heartbeatPath, Handler: http.StripPrefix(heartbeatPath, w.env.Heartbeats)},
 	}
@@ -59,6 +61,16 @@ func (w *watcher) serveFull(rw http.ResponseWriter, _ *http.Request) {
 	answerJSON(rw, s)
 }
 
+// serveSummary answers a hub. It always does: a healthd that has not judged yet is
+// starting, and one that is stuck says how old its judgement is.
+func (w *watcher) serveSummary(rw http.ResponseWriter, _ *http.Request) {
+	s, now := w.snapshot.Load(), time.Now()
+	if s == nil {
+		s = &health.Snapshot{At: now, Standing: health.Standing{State: health.Starting}}
+	}
+	answerJSON(rw, s.Summary(now))
+}
+
 func (w *watcher) serveTargets(rw http.ResponseWriter, _ *http.Request) {
 	w.mu.Lock()
 	set := w.found
@@ -76,7 +88,11 @@ func (w *watcher) serveMaintenance(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := w.tree.SetMaintenance(m.Node, m.Until); err != nil {
-		http.Error(rw, err.Error(), http.StatusNotFound)
+		text := err.Error()
+		if s := w.snapshot.Load(); s != nil {
+			text += similar(m.Node, s)
+		}
+		http.Error(rw, text, http.StatusNotFound)
 		return
 	}
 	w.log.Info("maintenance", "target", m.Node, "until", m.Until)

@@ -163,26 +163,51 @@ func parseCount(value string) (int, error) {
 	return n, nil
 }
 
-// parseWorkers reads "10", which is 1..10, or a range such as "3001..3010", whose
-// names keep the leading zeros of the first: 01..10.
+// parseWorkers reads "10", which is 1..10, or words: ranges such as "3001..3010" and
+// "web-01..12", whose numbers keep the leading zeros of the first, and names, which
+// begin with a letter: "eu us". One name alone is a slip of the pen.
 func parseWorkers(value string) ([]string, error) {
-	if value == "" {
-		return nil, nil
+	words := strings.Fields(value)
+	if len(words) == 1 && strings.Trim(value, "0123456789") == "" {
+		words[0] = "1.." + value
 	}
-	first, last, ranged := strings.Cut(value, "..")
-	if !ranged {
-		first, last = "1", value
+	var names []string
+	for _, word := range words {
+		more, ok := workersOf(word)
+		if names = append(names, more...); !ok || len(names) > maxWorkers || len(words) == 1 && more[0] == word {
+			return nil, fmt.Errorf("want a number such as 10, a range such as 3001..3010 or web-01..12, or several names, of at most %d workers, found %s", maxWorkers, quoted(value))
+		}
 	}
-	from, err := strconv.ParseUint(first, 10, 31)
-	to, err2 := strconv.ParseUint(last, 10, 31)
-	if err != nil || err2 != nil || from > to || to-from >= maxWorkers || to == 0 {
-		return nil, fmt.Errorf("want a number such as 10, or a range such as 3001..3010, of at most %d workers, found %s", maxWorkers, quoted(value))
-	}
-	names := make([]string, 0, to-from+1)
-	for n := from; n <= to; n++ {
-		names = append(names, fmt.Sprintf("%0*d", len(first), n))
+	if unique := slices.Compact(slices.Sorted(slices.Values(names))); len(unique) < len(names) {
+		return nil, fmt.Errorf("want each worker once, found %s", quoted(value))
 	}
 	return names, nil
+}
+
+// workersOf returns the names of a range, or the name itself.
+func workersOf(word string) (names []string, ok bool) {
+	const digits = "0123456789"
+	first, last, ranged := strings.Cut(word, "..")
+	prefix := first
+	if ranged {
+		prefix = strings.TrimRight(first, digits)
+	}
+	if strings.Trim(prefix, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:@"+digits) != "" || prefix != "" && strings.Contains(digits+"-_.:@", prefix[:1]) {
+		return nil, false
+	}
+	if !ranged {
+		return []string{word}, prefix != ""
+	}
+	first = first[len(prefix):]
+	from, err := strconv.ParseUint(first, 10, 31)
+	to, err2 := strconv.ParseUint(strings.TrimPrefix(last, prefix), 10, 31)
+	if err != nil || err2 != nil || from > to || to-from >= maxWorkers || to == 0 {
+		return nil, false
+	}
+	for n := from; n <= to; n++ {
+		names = append(names, fmt.Sprintf("%s%0*d", prefix, len(first), n))
+	}
+	return names, true
 }
 
 // parseSpan reads a time span: "10s", "1min 30s", "2h", or seconds (systemd.time(7),

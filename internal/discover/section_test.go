@@ -38,14 +38,19 @@ func TestParseSection(t *testing.T) {
 	ok("drop-ins", Section{Health: []string{"b", "c"}, Public: "B"}, "[X-Healthd]\nHealth=a\nPublic=A\nCritical=yes", "[Service]\n",
 		"[X-Healthd]\nHealth=\nHealth=b\nPublic=B\nCritical=\n[X-Healthd]\nHealth=c")
 	ok("names keep zeros", Section{Workers: []string{"08", "09", "10"}}, "[X-Healthd]\nWorkers=08..10")
+	ok("names with a range", Section{Workers: []string{"web-08", "web-09", "web-10"}}, "[X-Healthd]\nWorkers=web-08..10")
+	ok("names", Section{Workers: []string{"eu", "us-1.example", "w1", "w2", "7", "8"}}, "[X-Healthd]\nWorkers=eu us-1.example w1..w2\t7..8")
 	ok("one worker", Section{Workers: []string{"1"}}, "[X-Healthd]\nWorkers=1")
 	ok("reset", Section{}, "[X-Healthd]\nWorkers=2\nWorkers=\nQuorum=1\nQuorum=\nInterval=1s\nInterval=\nMemoryWarn=1\nMemoryWarn=\nCPUWarn=1\nCPUWarn=\nDependsOn=a\nDependsOn=\nInfo=1\nInfo=no")
 	if _, found, _ := ParseSection("[Service]\n# [X-Healthd]\nExecStart=a \\\n[X-Healthd]\n", ""); found {
 		t.Error("a section was found in a comment or in a continued line")
 	}
-	for _, text := range []string{"Workers=0", "Workers=1001", "Workers=5..4", "Workers=x", "Workers=1..", "Workers=-1", "Workers=1..1001", "Workers=4294967296"} {
-		bad(text, "want a number such as 10, or a range")
+	for _, text := range []string{"Workers=0", "Workers=1001", "Workers=5..4", "Workers=x", "Workers=1..", "Workers=-1", "Workers=1..1001", "Workers=4294967296",
+		"Workers=1 2", "Workers=eu 2x", "Workers=eu u/s", "Workers=-1..3", "Workers=a..b", "Workers=a1..b2", "Workers=w1..900 v1..900", "Workers=eu -"} {
+		bad(text, "want a number such as 10, a range")
 	}
+	bad("Workers=eu us eu", "want each worker once")
+	bad("Workers=w01..03 w02", "want each worker once")
 	bad("Critical=maybe", `line 2: "Critical": want yes or no, found "maybe"`)
 	bad("\nhealth=x", `line 3: "health": no such key`)
 	bad("nonsense", `"nonsense": want key=value`)

@@ -21,7 +21,7 @@
 //  5. A result that is older than three intervals is no result: unknown (stale).
 //  6. What is not well and depends on a node that is not well is unknown (blocked),
 //     and that node is the cause.
-//  7. Maintenance, of the node or of a group that it is in.
+//  7. Maintenance, of the node or of a group that it is in, or as the last result says.
 //
 // Groups get theirs from their children, see Weight and Node.Quorum. Rules 3, 4, 6
 // and 7 hold for them too.
@@ -158,7 +158,8 @@ func (w *Weight) UnmarshalText(b []byte) (err error) {
 type Result struct {
 	// State is Pass, Warn, Fail or Unknown (the check cannot tell). Starting stands
 	// for a target that says so itself: it is no failure while Grace lasts, and one
-	// afterwards. Maintenance counts as Warn.
+	// afterwards. Maintenance is for a target that says so itself: it is shown at once,
+	// and counts as Warn for the results that come after it.
 	State State `json:"state"`
 	// Text says why, for operators: a lower-case phrase like "connect: connection
 	// refused". It may hold names and addresses, and is never shown in public. It may

@@ -93,7 +93,7 @@ func (m *memory) observe(n *Node, at time.Time, r Result) bool {
 	case Maintenance:
 		level = Warn
 	}
-	r.Text = cut(r.Text)
+	r.Text = cutTo(r.Text, maxTextBytes)
 	m.checkedAt, m.last = at, r
 	if level != Pass {
 		m.bad = r.Text
@@ -121,10 +121,10 @@ func (m *memory) observe(n *Node, at time.Time, r Result) bool {
 	return m.settled == Starting || severity(level) > severity(m.settled)
 }
 
-// cut bounds what is kept and shown of a text that comes from a target.
-func cut(text string) string {
-	if len(text) > maxTextBytes {
-		text = text[:maxTextBytes]
+// cutTo bounds what is kept and shown of a text that comes from a target.
+func cutTo(text string, limit int) string {
+	if len(text) > limit {
+		text = text[:limit]
 	}
 	return strings.ToValidUTF8(text, "\uFFFD")
 }

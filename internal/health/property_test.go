@@ -149,7 +149,7 @@ func (w *world) happen(t *rapid.T) {
 			t.Fatal(err)
 		}
 	default:
-		state := rapid.SampledFrom([]health.State{pass, pass, pass, warn, fail, fail, unknown, starting}).Draw(t, "state")
+		state := rapid.SampledFrom([]health.State{pass, pass, pass, warn, fail, fail, unknown, starting, maintenance}).Draw(t, "state")
 		w.tree.Observe(id, w.now, health.Result{State: state, Text: "text"})
 	}
 }
@@ -169,7 +169,7 @@ func (w *world) check(t *rapid.T) {
 		if config.Every > 0 && well && w.now.Sub(n.CheckedAt) > 3*config.Every {
 			t.Fatalf("stale and well: %+v", n)
 		}
-		if n.State != maintenance && !n.Until.IsZero() || n.State == maintenance && n.Until.IsZero() && config.Every > 0 {
+		if n.State != maintenance && !n.Until.IsZero() || n.State == maintenance && n.Until.IsZero() && config.Every > 0 && n.Last.State != maintenance {
 			t.Fatalf("maintenance without an end, or the other way round: %+v", n)
 		}
 		w.checkHold(t, n, config)

@@ -231,10 +231,14 @@ func (j *judgement) maintained(s *NodeState, i int) {
 			s.Until = until
 		}
 	}
-	if s.Until.IsZero() {
+	switch {
+	case !s.Until.IsZero():
+		s.Text = "in maintenance until " + s.Until.UTC().Format(time.RFC3339)
+	case s.Last.State == Maintenance && !s.Stale:
+		s.Text = s.Last.Text
+	default:
 		return
 	}
 	s.State, s.Causes = Maintenance, nil
 	s.Held, s.Blocked = false, false
-	s.Text = "in maintenance until " + s.Until.UTC().Format(time.RFC3339)
 }

@@ -257,10 +257,29 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-func TestMaintenanceOfTheTargetIsAWarning(t *testing.T) {
-	m := start(t, leaf("n"))
-	m.see("n", "m")
+// TestMaintenanceByResult: a target that says that it is in maintenance is, until it says
+// something else or nothing.
+func TestMaintenanceByResult(t *testing.T) {
+	n := leaf("n")
+	n.Rise, n.Fall = 2, 2
+	m := start(t, n)
+	m.see("n", "ppm")
+	if s := m.want("n", maintenance, true); s.Text != "it is maintenance" {
+		t.Errorf("text %q", s.Text)
+	}
+	m.want("", maintenance, true)
+	m.see("n", "p")
+	m.want("n", pass, true)
+	m.see("n", "mf") // it does not answer any more: a warning, and then a failure
 	m.want("n", warn, true)
+	m.see("n", "f")
+	m.want("n", fail, false)
+	m.see("n", "m")
+	m.want("n", maintenance, true)
+	m.wait(3 * every)
+	m.want("n", maintenance, true)
+	m.wait(1)
+	m.want("n", unknown, false)
 }
 
 func TestHold(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 )
 
 // errRemote is why a connection to another machine is not made.
-var errRemote = errors.New("the address is not of this machine's loopback interface, and allow_remote is off")
+var errRemote = errors.New("the address is not of this machine's loopback interface: set probe.allow_remote = true if that is meant")
 
 // endpoint is where a check connects to.
 type endpoint struct {
@@ -44,6 +44,9 @@ func (t *target) hostPort(def string) (endpoint, error) {
 		return endpoint{}, errors.New("the port is missing")
 	case port == "":
 		port = def
+	}
+	if a, err := netip.ParseAddr(host); err == nil && !a.IsLoopback() && !t.env.AllowRemote {
+		return endpoint{}, errRemote // a name is looked up when it is dialled
 	}
 	return endpoint{network: "tcp", address: net.JoinHostPort(host, port), remote: t.env.AllowRemote}, nil
 }

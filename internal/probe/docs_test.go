@@ -27,6 +27,7 @@ func TestChecksAreDocumented(t *testing.T) {
 		slices.Sort(documented[name])
 	}
 	documented["https"] = documented["http"]
+	documented["healthd+tls"] = documented["healthd"]
 	for name, k := range kinds() {
 		tg, err := splitTarget(k.usage, nil, fullEnv())
 		if err != nil {
@@ -43,8 +44,10 @@ func TestChecksAreDocumented(t *testing.T) {
 			}
 		}
 		switch name {
-		case "logship":
+		case "logship", "healthd+tls":
 			asked = append(asked, "header.NAME")
+		case "healthd": // the page has both in one table
+			asked = append(asked, "header.NAME", "ca", "name", "verify")
 		case "https":
 			asked = append(asked, "header.NAME", "pass", "warn") // those of json
 		case "http": // the page has both in one table

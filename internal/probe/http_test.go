@@ -205,13 +205,18 @@ func TestHTTPOverUnixSocketAndTLS(t *testing.T) {
 	want(t, probe(t, "https://"+listen(t, "tcp", hangs)+"/#timeout=100ms", Env{}), health.Fail, "no answer in time")
 }
 
-// TestRemoteAddresses: a name that leads elsewhere is refused when it has been
-// resolved.
+// TestRemoteAddresses: an address of another machine is refused when it is parsed, and
+// a name that leads to one when it has been resolved.
 func TestRemoteAddresses(t *testing.T) {
 	for _, target := range []string{"http://192.0.2.1/", "tcp://192.0.2.1:80", "redis://[2001:db8::1]", "mongodb://192.0.2.1", "postgresql://192.0.2.1",
-		"mysql://192.0.2.1", "tls://192.0.2.1", "dns://192.0.2.1/example.com", "logship://192.0.2.1"} {
-		want(t, probe(t, target, Env{}), health.Fail, "allow_remote")
+		"mysql://192.0.2.1", "tls://192.0.2.1", "dns://192.0.2.1/example.com", "logship://192.0.2.1", "healthd://192.0.2.1", "healthd+tls://[2001:db8::1]"} {
+		if _, err := Parse(target, nil, Env{}); err == nil || !strings.Contains(err.Error(), "set probe.allow_remote = true") {
+			t.Errorf("%s: %v", target, err)
+		}
+		mustParse(t, target, Env{AllowRemote: true})
 	}
+	_, err := endpoint{network: "tcp", address: "192.0.2.1:80"}.dial(t.Context())
+	want(t, failed("connect", err), health.Fail, "allow_remote")
 	refused := loopbackOnly("tcp", "[::ffff:192.0.2.1]:80", nil)
 	if refused == nil || loopbackOnly("tcp", "[::ffff:127.0.0.1]:80", nil) != nil || loopbackOnly("tcp", "[::1]:80", nil) != nil {
 		t.Error("loopback addresses are not told from others")

@@ -91,6 +91,12 @@ func TestParseErrors(t *testing.T) {
 	bad("tls:///", "host is missing", nil)
 	bad("dns:example.com#type=MX", "addresses only", ErrOption)
 	bad("dns:example.com#expect=x", "want addresses", ErrOption)
+	bad("healthd:9481", "want healthd://host:port", nil)
+	bad("healthd://127.0.0.1/health", "want healthd://host:port", nil)
+	bad("healthd+tls://127.0.0.1?x", "want healthd+tls://host:port", nil)
+	bad("healthd://127.0.0.1#service=ALL-OK", "stands for health", ErrOption)
+	bad("healthd://127.0.0.1#ca=/x", "this check has", ErrOption)
+	bad("healthd://", "host is missing", nil)
 	bad("logship:9478", "want logship://", nil)
 	bad("logship://127.0.0.1#warn=2m&fail=1m", "below the limit", ErrOption)
 	for _, needy := range []string{"unit:a.service", "heartbeat:a#max_age=1h"} {
