@@ -104,6 +104,11 @@ func TestConfigurationMistakes(t *testing.T) {
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\ndepends_on = ['b']\n[target.b]\nchecks = ['tcp://127.0.0.1:1']\ndepends_on = ['a']", "depend")
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\ninterval = '1s'\ntimeout = '2s'", "timeout")
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nrise = 61", "rise 61")
+	bad("[target]\nweb-01 = { checks = ['healthd://10.0.0.1'] }\nweb-02 = { checks = ['healthd://10.0.0.2'] }", "healthd.toml:2: set target.web-01.checks: parse check \"healthd://10.0.0.1\": the address is not of this machine's loopback interface: set probe.allow_remote", "target.web-02.checks")
+	bad("probe.allow_remote = true\n[target]\nweb-01 = { checks = ['healthd://10.0.0.1'] }\nweb-02 = { checks = ['healthd://10.0.0.1'] }", `target.web-02.checks: check "healthd://10.0.0.1": it is that of web-01 already`)
+	bad("private.listen = '127.0.0.1:9999'\n[target]\nme = { checks = ['healthd://127.0.0.1:9999'] }", "that is this healthd, which would keep itself down")
+	bad("[target]\nweb-01 = { group = 'web', checks = ['healthd://127.0.0.1/health'] }", "want healthd://host:port", "target.web-01.group: there is no group \"web\"")
+	bad("[group.web]\nquorum = 2\nof = 1", "quorum 2 of 1")
 	if _, _, err := load(t, "[target.a]\nchecks = ['tcp://127.0.0.1:1', 'unit:x.service']\ndepends_on = ['not-deployed-yet']\nx = 2\ny = 5"); err != nil {
 		t.Error(err)
 	}
@@ -127,15 +132,21 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestDocumentedConfiguration: every TOML example of docs/health.md loads.
+// TestDocumentedConfiguration: every TOML example of these pages loads.
 func TestDocumentedConfiguration(t *testing.T) {
-	page, err := os.ReadFile("../../docs/health.md")
+	for _, page := range []string{"health.md", "hub.md"} {
+		testExamples(t, "../../docs/"+page)
+	}
+}
+
+func testExamples(t *testing.T, file string) {
+	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	examples := regexp.MustCompile("(?ms)^```toml\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
 	if len(examples) == 0 {
-		t.Error("no example was found")
+		t.Errorf("%s has no example", file)
 	}
 	for _, m := range examples {
 		if _, _, err := load(t, m[1]); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"sidecar/internal/cli"
 	"sidecar/internal/health"
+	"sidecar/internal/settings"
 )
 
 func newExplain(flags *configFlags) *cobra.Command {
@@ -42,24 +43,19 @@ machine, and says why it has it: the chain of causes down to the checks, and the
 
 // explain writes why a node, or the machine (""), has its state.
 func explain(w io.Writer, s *health.Snapshot, id string) error {
-	// Decoded, a snapshot has no index.
-	nodes := map[string]*health.NodeState{}
-	for i := range s.Nodes {
-		nodes[s.Nodes[i].ID] = &s.Nodes[i]
-	}
 	standing, name := s.Standing, "the machine"
 	if id != "" {
-		n := nodes[id]
+		n := find(s, id)
 		if n == nil {
-			return cli.WithCode(cli.ExitUsage, fmt.Errorf("explain %q: there is no such node%s", id, similar(id, nodes)))
+			return cli.WithCode(cli.ExitUsage, fmt.Errorf("explain %q: there is no such node%s", id, similar(s, id)))
 		}
-		standing, name = n.Standing, id
+		standing, name, id = n.Standing, n.ID, n.ID
 	}
 	fmt.Fprintln(w, line(s.At, name, standing))
-	if n := nodes[id]; n != nil {
+	if n := s.Node(id); n != nil {
 		explainNode(w, s.At, n)
 	}
-	causes(w, s.At, nodes, standing.Causes, "  ", map[string]bool{id: true})
+	causes(w, s, standing.Causes, "  ", map[string]bool{id: true})
 	var children []string
 	for _, n := range s.Nodes {
 		if n.Parent == id && !slices.Contains(standing.Causes, n.ID) {
@@ -117,9 +113,9 @@ func explainNode(w io.Writer, now time.Time, n *health.NodeState) {
 }
 
 // causes writes the chain of causes. A cause that has been told is not told again.
-func causes(w io.Writer, now time.Time, nodes map[string]*health.NodeState, ids []string, indent string, told map[string]bool) {
+func causes(w io.Writer, s *health.Snapshot, ids []string, indent string, told map[string]bool) {
 	for _, id := range ids {
-		n := nodes[id]
+		n := s.Node(id)
 		if n == nil {
 			continue
 		}
@@ -128,26 +124,52 @@ func causes(w io.Writer, now time.Time, nodes map[string]*health.NodeState, ids 
 			continue
 		}
 		told[id] = true
-		fmt.Fprintf(w, "%sbecause of %s\n", indent, line(now, id, n.Standing))
-		causes(w, now, nodes, n.Causes, indent+"  ", told)
+		fmt.Fprintf(w, "%sbecause of %s\n", indent, line(s.At, id, n.Standing))
+		causes(w, s, n.Causes, indent+"  ", told)
 	}
 }
 
-// similar returns a hint at nodes with a name like that.
-func similar(id string, nodes map[string]*health.NodeState) string {
-	var names []string
-	for name := range nodes {
-		if strings.Contains(name, id) || strings.Contains(id, name) {
-			names = append(names, name)
-		}
+// find returns the node with that ID, or the only one whose ID ends with that word, nil
+// if there is none: "web-01" is enough for "web/web-01".
+func find(s *health.Snapshot, id string) *health.NodeState {
+	found := s.Node(id)
+	if found != nil {
+		return found
 	}
-	if len(names) == 0 {
-		for name, n := range nodes {
-			if n.Parent == "" {
-				names = append(names, name)
+	for i := range s.Nodes {
+		if strings.HasSuffix(s.Nodes[i].ID, "/"+id) {
+			if found != nil {
+				return nil
 			}
+			found = &s.Nodes[i]
 		}
 	}
-	slices.Sort(names)
-	return "; there are " + strings.Join(names[:min(len(names), 12)], ", ")
+	return found
+}
+
+// similar returns a hint at nodes with a name like that.
+func similar(s *health.Snapshot, id string) string {
+	var all, like, top []string
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		all = append(all, n.ID, n.ID[strings.LastIndexByte(n.ID, '/')+1:])
+		if strings.Contains(n.ID, id) {
+			like = append(like, n.ID)
+		}
+		if n.Parent == "" {
+			top = append(top, n.ID)
+		}
+	}
+	if len(like) == 0 {
+		if best := settings.Nearest(id, all, (len(id)+1)/3); best != "" {
+			return "; did you mean " + best + "?"
+		}
+		like = top
+	}
+	const most = 12
+	text := "; there are " + strings.Join(like[:min(len(like), most)], ", ")
+	if len(like) > most {
+		text += ", …"
+	}
+	return text
 }

@@ -63,10 +63,13 @@ func setMaintenance(cmd *cobra.Command, flags *configFlags, args []string, until
 	m := maintenance{Until: until.Round(time.Second)}
 	what := "the machine"
 	if len(args) > 0 {
-		m.Node, what = args[0], args[0]
+		m.Node = args[0]
 	}
 	if err := ask(cmd.Context(), c, http.MethodPost, maintenancePath, m, &m); err != nil {
 		return err
+	}
+	if m.Node != "" {
+		what = m.Node
 	}
 	if m.Until.IsZero() {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s is off\n", cli.Printable(what))

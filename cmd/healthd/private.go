@@ -87,12 +87,12 @@ func (w *watcher) serveMaintenance(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "read maintenance: "+err.Error(), http.StatusBadRequest)
 		return
 	}
+	s := w.tree.Snapshot(time.Now())
+	if n := find(s, m.Node); n != nil {
+		m.Node = n.ID
+	}
 	if err := w.tree.SetMaintenance(m.Node, m.Until); err != nil {
-		text := err.Error()
-		if s := w.snapshot.Load(); s != nil {
-			text += similar(m.Node, s)
-		}
-		http.Error(rw, text, http.StatusNotFound)
+		http.Error(rw, err.Error()+similar(s, m.Node), http.StatusNotFound)
 		return
 	}
 	w.log.Info("maintenance", "target", m.Node, "until", m.Until)

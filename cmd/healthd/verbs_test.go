@@ -106,7 +106,7 @@ func TestTargetsAndCheck(t *testing.T) {
 	bus.Load("pay.service", file, nil)
 	state := "state.dir=" + t.TempDir()
 	out, stderr, code := call("targets")
-	if code != cli.ExitOK || !regexp.MustCompile(`(?m)^pay +pay\.service +critical +Payments +- +unit:pay\.service `+regexp.QuoteMeta(app.URL)+`/pay\.service$`).MatchString(out) {
+	if code != cli.ExitOK || !regexp.MustCompile(`(?m)^pay +- +pay\.service +critical +Payments +- +unit:pay\.service `+regexp.QuoteMeta(app.URL)+`/pay\.service$`).MatchString(out) {
 		t.Errorf("targets: %d %s%s", code, out, stderr)
 	}
 	if out, stderr, code := call("check", "--probe", "--set", state); code != cli.ExitOK || !strings.Contains(out, "ok    check pay/http: pass") || !strings.Contains(out, "ok    units: 1 with an [X-Healthd] section") {
@@ -149,7 +149,7 @@ func TestExplainAndMaintenance(t *testing.T) {
 	if out, _, _ := call(append(flags, "explain", "web/disk")...); !strings.Contains(out, "web/disk: pass for") || !strings.Contains(out, "used_ratio = ") || !strings.Contains(out, "last check: ") {
 		t.Errorf("explain a check: %s", out)
 	}
-	if _, stderr, code := call(append(flags, "explain", "disk")...); code != cli.ExitUsage || !strings.Contains(stderr, `"disk": there is no such node; there are web/disk`) {
+	if _, stderr, code := call(append(flags, "explain", "eb")...); code != cli.ExitUsage || !strings.Contains(stderr, `"eb": there is no such node; there are web, web/disk, web/http`) {
 		t.Errorf("explain what is not there: %d %s", code, stderr)
 	}
 	if out, stderr, code := call(append(flags, "maintenance", "on", "shop", "--for", "10m")...); code != cli.ExitOK || !strings.HasPrefix(out, "maintenance of shop until 20") {
@@ -165,7 +165,14 @@ func TestExplainAndMaintenance(t *testing.T) {
 		t.Errorf("maintenance off: %d %s", code, out)
 	}
 	i.awaitNode("web", health.Fail, "")
-	if _, stderr, code := call(append(flags, "maintenance", "on", "none")...); code != cli.ExitFailed || !strings.Contains(stderr, "there is no such node") {
+	// The last word is enough if there is one such node.
+	if out, _, code := call(append(flags, "explain", "disk")...); code != cli.ExitOK || !strings.HasPrefix(out, "web/disk: pass for") {
+		t.Errorf("explain by the last word: %d %s", code, out)
+	}
+	if out, _, code := call(append(flags, "maintenance", "on", "disk")...); code != cli.ExitOK || !strings.HasPrefix(out, "maintenance of web/disk until 20") {
+		t.Errorf("maintenance by the last word: %d %s", code, out)
+	}
+	if _, stderr, code := call(append(flags, "maintenance", "on", "hsop")...); code != cli.ExitFailed || !strings.Contains(stderr, "there is no such node; did you mean shop?") {
 		t.Errorf("maintenance of what is not there: %d %s", code, stderr)
 	}
 	// Only the socket may do that: a port is open to everybody on the machine.

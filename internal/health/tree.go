@@ -103,18 +103,21 @@ func (t *Tree) restarted(i int, at time.Time) {
 
 // SetMaintenance puts the node, and all nodes in it if it is a group, in maintenance
 // until that time; "" is the whole machine. The zero time ends it. It fails if there
-// is no such node, except to end a maintenance.
+// is no such node, except to end a maintenance of one that is gone.
 func (t *Tree) SetMaintenance(id string, until time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if until.IsZero() {
+	_, isOn := t.maintenance[id]
+	if until.IsZero() && isOn {
 		delete(t.maintenance, id)
 		return nil
 	}
 	if _, ok := t.plan.index[id]; !ok {
 		return fmt.Errorf("set maintenance of %.64q: there is no such node", id)
 	}
-	t.maintenance[id] = until
+	if !until.IsZero() {
+		t.maintenance[id] = until
+	}
 	return nil
 }
 

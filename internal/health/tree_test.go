@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -752,8 +753,11 @@ func TestMaintenance(t *testing.T) {
 	if err := m.SetMaintenance("x", m.now); err == nil || err.Error() != `set maintenance of "x": there is no such node` {
 		t.Error(err)
 	}
-	if err := m.SetMaintenance("x", time.Time{}); err != nil {
-		t.Error(err)
+	if err := m.SetMaintenance("x", time.Time{}); err == nil {
+		t.Error("a maintenance was ended that there has never been")
+	}
+	if err := errors.Join(m.SetMaintenance("n", m.now.Add(time.Hour)), m.Replace(m.now, nil), m.SetMaintenance("n", time.Time{})); err != nil {
+		t.Errorf("end that of a node that is gone: %v", err)
 	}
 }
 

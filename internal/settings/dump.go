@@ -32,7 +32,7 @@ func (e *Effective) Explain(key string) (value string, origin Origin, err error)
 	switch {
 	case !found.IsValid():
 		hint := ""
-		if best := cmp.Or(nearest(key, paths, min((len(key)+1)/3, 4)), sameName(key, paths)); best != "" {
+		if best := cmp.Or(Nearest(key, paths, min((len(key)+1)/3, 4)), sameName(key, paths)); best != "" {
 			hint = "; did you mean " + best + "?"
 		}
 		return "", Origin{}, &Error{Err: fmt.Errorf("explain %s: unknown key%s", cut(key), hint)}

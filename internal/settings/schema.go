@@ -180,9 +180,9 @@ func (l *loader) suggest(t reflect.Type, path, key string, show func(string) str
 	}
 	unknown := joinKey(path, key)
 	most := (len(key) + 1) / 3
-	best := nearest(unknown, siblings, most)
+	best := Nearest(unknown, siblings, most)
 	if best == "" && !strings.Contains(path, "[") {
-		best = nearest(unknown, l.paths, min(most, 2))
+		best = Nearest(unknown, l.paths, min(most, 2))
 	}
 	if best == "" {
 		best = sameName(key, l.paths)
@@ -227,9 +227,9 @@ func sameName(key string, candidates []string) string {
 	return found
 }
 
-// nearest returns the candidate with the fewest typing errors, or "" if all have
-// more than most.
-func nearest(s string, candidates []string, most int) string {
+// Nearest returns the candidate with the fewest typing errors, in any case, or "" if
+// all have more than most.
+func Nearest(s string, candidates []string, most int) string {
 	best := ""
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(s), strings.ToLower(c)); d <= most {
