@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sidecar/internal/cli"
@@ -53,6 +54,25 @@ func TestSummary(t *testing.T) {
 	if _, body = i.get("metrics.sock", probe.SummaryPath); len(body) > 700 || strings.Contains(body, "why") || !strings.Contains(body, `"service-3":{"state":"pass","up":true}`) {
 		t.Errorf("%d bytes: %s", len(body), body)
 	}
+}
+
+// TestSummaryOfStuckChecks: a judgement of results that do not come any more is as old
+// as they are.
+func TestSummaryOfStuckChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t, passes)
+		w.start()
+		release := make(chan struct{})
+		w.stuck.Store(&release)
+		defer close(release)
+		time.Sleep(time.Minute) // virtual
+		answer := httptest.NewRecorder()
+		w.serveSummary(answer, nil)
+		var s health.Summary
+		if err := json.Unmarshal(answer.Body.Bytes(), &s); err != nil || s.AgeSeconds < 40 || time.Since(s.At) > 2*judgeEvery {
+			t.Errorf("%s %v", answer.Body, err)
+		}
+	})
 }
 
 // TestHub: three machines with a service each, and a hub over them.

@@ -62,13 +62,15 @@ func (w *watcher) serveFull(rw http.ResponseWriter, _ *http.Request) {
 }
 
 // serveSummary answers a hub. It always does: a healthd that has not judged yet is
-// starting, and one that is stuck says how old its judgement is.
+// starting, and one that is stuck says how old its judgement is, or what that is of.
 func (w *watcher) serveSummary(rw http.ResponseWriter, _ *http.Request) {
 	s, now := w.snapshot.Load(), time.Now()
 	if s == nil {
 		s = &health.Snapshot{At: now, Standing: health.Standing{State: health.Starting}}
 	}
-	answerJSON(rw, s.Summary(now))
+	sum := s.Summary(now)
+	sum.AgeSeconds = max(sum.AgeSeconds, w.scheduler.Age().Seconds())
+	answerJSON(rw, sum)
 }
 
 func (w *watcher) serveTargets(rw http.ResponseWriter, _ *http.Request) {

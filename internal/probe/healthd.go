@@ -68,7 +68,7 @@ func healthdCheck(t *target) (Func, error) {
 }
 
 func (c *healthd) run(ctx context.Context) health.Result {
-	a, err := c.web.get(ctx)
+	a, err := c.web.get(ctx, nil, maxBodyBytes)
 	if errors.Is(err, errTooLong) {
 		c.counters.TooLong.Add(1)
 	}

@@ -95,7 +95,7 @@ func TestParseErrors(t *testing.T) {
 	bad("healthd://127.0.0.1/health", "want healthd://host:port", nil)
 	bad("healthd+tls://127.0.0.1?x", "want healthd+tls://host:port", nil)
 	bad("healthd://127.0.0.1#service=ALL-OK", "stands for health", ErrOption)
-	bad("healthd://127.0.0.1#ca=/x", "this check has", ErrOption)
+	bad("healthd://127.0.0.1#ca=/x", "there are", ErrOption)
 	bad("healthd://", "host is missing", nil)
 	bad("logship:9478", "want logship://", nil)
 	bad("logship://127.0.0.1#warn=2m&fail=1m", "below the limit", ErrOption)
