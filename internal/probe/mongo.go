@@ -19,6 +19,7 @@ const (
 	mongoRequest    = 1
 	mongoChecksum   = 1 << 0 // flag: four bytes of CRC-32C at the end
 	mongoSectionDoc = 0
+	mongoNotFound   = 59.0 // code: CommandNotFound
 )
 
 // mongo checks hello and the state in the replica set.
@@ -45,10 +46,10 @@ func (c *mongo) run(ctx context.Context) health.Result {
 		return failed("connect", err)
 	}
 	defer w.Close()
-	if _, err := w.Write(helloRequest()); err != nil {
-		return failed("hello", err)
+	fields, err := hello(w, "hello")
+	if fields["codeName"] == "CommandNotFound" || fields["code"] == mongoNotFound {
+		fields, err = hello(w, "isMaster") // its name before MongoDB 4.4.2
 	}
-	fields, err := readHello(w)
 	if err != nil {
 		if errors.Is(err, errBSON) || errors.Is(err, errMalformed) {
 			c.counters.Malformed.Add(1)
@@ -58,8 +59,17 @@ func (c *mongo) run(ctx context.Context) health.Result {
 	return c.judge(fields)
 }
 
-func helloRequest() []byte {
-	doc := document(appendElement(appendElement(nil, "hello", int32(1)), "$db", "admin"))
+// hello asks what the server is, by a command of that name, and returns the fields of
+// the answer.
+func hello(w io.ReadWriter, command string) (map[string]any, error) {
+	if _, err := w.Write(helloRequest(command)); err != nil {
+		return nil, err
+	}
+	return readHello(w)
+}
+
+func helloRequest(command string) []byte {
+	doc := document(appendElement(appendElement(nil, command, int32(1)), "$db", "admin"))
 	msg := binary.LittleEndian.AppendUint32(nil, uint32(mongoHeadBytes+4+1+len(doc)))
 	for _, v := range []uint32{mongoRequest, 0, opMsg, 0} {
 		msg = binary.LittleEndian.AppendUint32(msg, v)
@@ -99,7 +109,7 @@ func (c *mongo) judge(f map[string]any) health.Result {
 	if ok, isNumber := f["ok"].(float64); !isNumber || ok != 1 {
 		return fail("hello: %s", cutText(text("errmsg")+" "+text("codeName"), 100))
 	}
-	set := text("setName")
+	set, writable := text("setName"), is("isWritablePrimary") || is("ismaster")
 	if c.set != "" && set != c.set {
 		return fail("the replica set is %q, not %q", set, cutText(c.set, 64))
 	}
@@ -110,9 +120,9 @@ func (c *mongo) judge(f map[string]any) health.Result {
 		return pass("mongos")
 	case set == "" && is("isreplicaset"):
 		return fail("it is meant for a replica set that is not initiated")
-	case set == "" && is("isWritablePrimary"):
+	case set == "" && writable:
 		r = pass("standalone")
-	case is("isWritablePrimary"):
+	case writable:
 		r = pass("primary of %s", set)
 	case is("arbiterOnly"):
 		r, role = pass("arbiter of %s", set), "arbiter"

@@ -186,7 +186,8 @@ func TestMongo(t *testing.T) {
 		{"not initiated", helloReply(document(fields("isreplicaset", true, "ok", 1.0))), "", health.Fail, "not initiated"},
 		{"set without a primary", helloReply(document(fields("setName", "rs0", "secondary", true, "ok", 1.0))), "", health.Warn, "no primary"},
 		{"another set", helloReply(member("isWritablePrimary", true)), "set=rs1", health.Fail, `"rs0", not "rs1"`},
-		{"refused", helloReply(document(fields("ok", 0.0, "errmsg", "no such command", "codeName", "CommandNotFound"))), "", health.Fail, "CommandNotFound"},
+		{"refused", helloReply(document(fields("ok", 0.0, "errmsg", "no such command", "codeName", "Unauthorized"))), "", health.Fail, "Unauthorized"},
+		{"before 4.4.2", helloReply(document(fields("ok", 0.0, "code", int32(59)))) + helloReply(member("ismaster", true)), "role=primary", health.Pass, "primary of rs0"},
 		{"no ok", helloReply(document(nil)), "", health.Fail, "hello"},
 		{"another answer", strings.Replace(helloReply(member()), "\xdd\x07", "\x01\x00", 1), "", health.Fail, "not of its protocol"},
 		{"a very long answer", "\xff\xff\xff\x7f" + helloReply(member())[4:], "", health.Fail, "not of its protocol"},
@@ -208,7 +209,7 @@ func TestMongo(t *testing.T) {
 	// The request, byte by byte, from the specification.
 	wantRequest := "34000000" + "01000000" + "00000000" + "dd070000" + "00000000" + "00" +
 		"1f000000" + "10" + "68656c6c6f00" + "01000000" + "02" + "24646200" + "06000000" + "61646d696e00" + "00"
-	if got := hex.EncodeToString(helloRequest()); got != wantRequest {
+	if got := hex.EncodeToString(helloRequest("hello")); got != wantRequest {
 		t.Errorf("request %s, want %s", got, wantRequest)
 	}
 }

@@ -88,6 +88,11 @@ collect() {
 		health) # servers that healthd checks
 			want redis-server redis-server
 			want_postgresql
+			want mariadbd mariadb-server-core
+			want my_print_defaults mariadb-client-core # mariadb-install-db needs it
+			want dnsmasq dnsmasq-base
+			want java openjdk-17-jre-headless # for a server that speaks MongoDB's protocol
+			want mvn maven
 			;;
 		browser) # what the status page is looked at with
 			want chromium chromium
