@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,5 +133,35 @@ func TestHub(t *testing.T) {
 		if _, body := hub.get("public.sock", path); strings.Contains(body, "web-") || strings.Contains(body, "machine") || strings.Contains(body, "healthd") {
 			t.Errorf("%s: %s", path, body)
 		}
+	}
+}
+
+// TestSilentMachine: a machine that falls silent, or hangs, has failed within its
+// interval for each of judge.fall looks, with the defaults.
+func TestSilentMachine(t *testing.T) {
+	for name, run := range map[string]probe.Func{
+		"refuses": func(context.Context) health.Result { return health.Result{State: health.Fail} },
+		"hangs":   func(ctx context.Context) health.Result { <-ctx.Done(); return health.Result{State: health.Fail} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var silent atomic.Bool
+				w := watchTarget(t, "healthd://127.0.0.1", func(ctx context.Context) health.Result {
+					if silent.Load() {
+						return run(ctx)
+					}
+					return passes(ctx)
+				})
+				w.start()
+				begin := time.Now()
+				silent.Store(true)
+				for w.snapshot.Load().Node("app").State != health.Fail {
+					time.Sleep(time.Second) // virtual
+				}
+				if took, most := time.Since(begin), 10*time.Second*time.Duration(w.c.Judge.Fall); took > most {
+					t.Errorf("has failed after %v, want %v at most", took, most)
+				}
+			})
+		})
 	}
 }

@@ -25,7 +25,13 @@ type watching struct {
 // watch returns a watcher whose target is checked by run, every ten seconds.
 func watch(t *testing.T, run probe.Func) *watching {
 	t.Helper()
-	const text = "discover.enabled = false\n[target.app]\nchecks = ['disk:/#every=10s']\npublic = 'App'\nweight = 'critical'\n"
+	return watchTarget(t, "disk:/#every=10s", run)
+}
+
+// watchTarget is watch with the timing of another check.
+func watchTarget(t *testing.T, check string, run probe.Func) *watching {
+	t.Helper()
+	text := "discover.enabled = false\n[target.app]\nchecks = ['" + check + "']\npublic = 'App'\nweight = 'critical'\n"
 	c, _, err := load(t, text, "state.dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err)
