@@ -1,0 +1,235 @@
+package scrape
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/prometheus/common/expfmt"
+
+	"sidecar/internal/promtext"
+)
+
+// flight is a scrape of all targets, for everybody who joined it.
+type flight struct {
+	format   promtext.Format // that is asked for
+	deadline time.Time       // guarded by Scraper.mu: when pages must be there
+	late     *time.Timer     // ends ctx then
+	ctx      context.Context
+	gzip     bool // guarded by Scraper.mu: somebody wants it so
+	users    int  // guarded by Scraper.mu
+
+	done chan struct{} // closed when what follows is there
+	err  error
+	got  promtext.Format // what the page is
+	page []byte
+	zip  []byte // only if somebody wanted it
+}
+
+// errBusy is what a scraper is told that came while another scrape took as long as
+// both could wait.
+var errBusy = errors.New("another scrape is not over yet")
+
+// errCrowd is what a scraper is told that came while many others were served.
+var errCrowd = errors.New("too many scrapes at once")
+
+// maxUsers is how many scrapers are served at once, slow readers included.
+const maxUsers = 16
+
+// join returns the flight of somebody who waits until deadline: one that is on its way,
+// or else a new one. leave has to be called in the end.
+func (s *Scraper) join(format promtext.Format, gzip bool, deadline time.Time) (*flight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users >= maxUsers {
+		return nil, errCrowd
+	}
+	f := s.flight
+	if f == nil || f.format != format {
+		f = &flight{format: format, deadline: deadline, done: make(chan struct{})}
+		// The client that was first may go while others stay.
+		ctx, cancel := context.WithCancel(context.Background())
+		f.ctx, f.late = ctx, time.AfterFunc(time.Until(deadline), cancel)
+		s.flight = f
+		go s.fly(f, cancel)
+	}
+	if deadline.Before(f.deadline) {
+		f.deadline = deadline
+		f.late.Reset(time.Until(deadline))
+	}
+	s.users++
+	f.users++
+	f.gzip = f.gzip || gzip
+	return f, nil
+}
+
+// leave gives the pages of f back when nobody needs them any more.
+func (s *Scraper) leave(f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users--
+	if f.users--; f.users > 0 {
+		return
+	}
+	select {
+	case <-f.done:
+		s.recycle(f)
+	default: // fly will
+	}
+}
+
+// recycle keeps the buffers of f for the next flight. s.mu must be held.
+func (s *Scraper) recycle(f *flight) {
+	for _, b := range [][]byte{f.page, f.zip} {
+		if cap(b) > 0 && len(s.free) < maxFree {
+			s.free = append(s.free, b[:0])
+		}
+	}
+	f.page, f.zip = nil, nil
+}
+
+// maxFree is how many buffers are kept: a page, and one that is packed.
+const maxFree = 2
+
+// buffer returns a buffer that is free.
+func (s *Scraper) buffer() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) == 0 {
+		return nil
+	}
+	b := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return b
+}
+
+// fly runs f. Only one flight at a time uses what is known of the targets.
+func (s *Scraper) fly(f *flight, cancel func()) {
+	defer cancel()
+	defer f.late.Stop()
+	select {
+	case <-s.turn:
+		format := s.collect(f.ctx, f.format)
+		f.err = s.render(f, format, s.depart(f))
+		s.turn <- struct{}{}
+	case <-f.ctx.Done():
+		s.depart(f)
+		f.err = errBusy
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(f.done)
+	if f.users == 0 {
+		s.recycle(f)
+	}
+}
+
+// depart lets nobody join f any more, and reports whether somebody wants it packed.
+func (s *Scraper) depart(f *flight) (zip bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flight == f {
+		s.flight = nil
+	}
+	return f.gzip
+}
+
+// accepts is what targets are asked for, by the format that the scraper asks for.
+func accepts(f promtext.Format) string {
+	if f == promtext.OpenMetrics {
+		return "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+	}
+	return "text/plain;version=0.0.4,*/*;q=0.1"
+}
+
+// collect reads the pages of all targets, by the time ctx is done. It returns the
+// format that they can be merged in.
+func (s *Scraper) collect(ctx context.Context, format promtext.Format) promtext.Format {
+	members := s.current()
+	var wg sync.WaitGroup
+	for _, m := range members {
+		wg.Go(func() {
+			b := s.buffers.Get().(*[]byte)
+			*b = m.scrape(ctx, accepts(format), *b)
+			s.buffers.Put(b)
+		})
+	}
+	wg.Wait()
+	if !slices.Equal(members, s.seen) {
+		s.seen = members
+		s.follow(members)
+	}
+	s.sum()
+	s.pages = append(s.pages[:0], s.own)
+	for _, m := range members {
+		s.pages = append(s.pages, m.page)
+		if r := m.result(); r.err == nil {
+			format = min(format, r.format)
+		}
+	}
+	return format
+}
+
+// render makes the page of f of what was collected.
+func (s *Scraper) render(f *flight, format promtext.Format, zip bool) error {
+	if err := s.readOwn(format); err != nil {
+		return err
+	}
+	f.page, f.got = s.merger.Append(s.buffer(), format, s.pages, s.summers)
+	s.mu.Lock()
+	for _, c := range s.merger.Conflicts() {
+		s.conflicts[c.Kind]++
+	}
+	s.mu.Unlock()
+	if zip {
+		f.zip = s.pack(s.buffer(), f.page)
+	}
+	return nil
+}
+
+// readOwn reads the metrics of this program.
+func (s *Scraper) readOwn(format promtext.Format) error {
+	families, err := s.o.Own.Gather()
+	if err != nil {
+		return fmt.Errorf("gather own metrics: %w", err)
+	}
+	b := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(b)
+	w := bytes.NewBuffer((*b)[:0])
+	as := expfmt.NewFormat(expfmt.TypeTextPlain)
+	if format == promtext.OpenMetrics {
+		as = expfmt.NewFormat(expfmt.TypeOpenMetrics)
+	}
+	encoder := expfmt.NewEncoder(w, as)
+	for _, family := range families {
+		if err := encoder.Encode(family); err != nil {
+			return fmt.Errorf("encode own metrics: %w", err)
+		}
+	}
+	if closer, ok := encoder.(expfmt.Closer); ok { // "# EOF"
+		if err := closer.Close(); err != nil {
+			return fmt.Errorf("encode own metrics: %w", err)
+		}
+	}
+	*b = w.Bytes()
+	_, err = s.own.Read(*b, format)
+	return err
+}
+
+// pack appends page to dst, compressed.
+func (s *Scraper) pack(dst, page []byte) []byte {
+	w := bytes.NewBuffer(dst)
+	if s.packer == nil {
+		s.packer, _ = gzip.NewWriterLevel(w, gzip.BestSpeed) // the level is valid
+	} else {
+		s.packer.Reset(w)
+	}
+	_, _ = s.packer.Write(page) // a bytes.Buffer takes all
+	_ = s.packer.Close()
+	return w.Bytes()
+}

@@ -1,0 +1,144 @@
+package scrape
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"sidecar/internal/promtext"
+)
+
+// patience returns how long the scraper of r waits, as Prometheus says it in a header.
+func patience(r *http.Request) time.Duration {
+	seconds, err := strconv.ParseFloat(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err != nil || !(seconds > 0) {
+		return defaultPatience
+	}
+	return time.Duration(min(seconds, patienceLimit.Seconds()) * float64(time.Second))
+}
+
+// ServeHTTP answers with the metrics of all targets and of this program. Scrapers that
+// ask at the same time share one scrape of the targets. It is 503 if nothing comes of it
+// within the scraper's patience, which takes a crowd of scrapers: targets that are late
+// are just missing.
+func (s *Scraper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	format, zip := promtext.Text, accepted(r.Header, "Accept-Encoding", "gzip")
+	if accepted(r.Header, "Accept", "application/openmetrics-text") {
+		format = promtext.OpenMetrics
+	}
+	f, err := s.join(format, zip, time.Now().Add(within(patience(r))))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	defer s.leave(f)
+	select {
+	case <-f.done:
+	case <-r.Context().Done():
+		return
+	}
+	if f.err != nil {
+		http.Error(w, f.err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", f.got.ContentType())
+	h.Set("Cache-Control", "no-store")
+	h.Set("Vary", "Accept, Accept-Encoding")
+	page := f.page
+	if zip {
+		h.Set("Content-Encoding", "gzip")
+		page = f.zip
+	}
+	h.Set("Content-Length", strconv.Itoa(len(page)))
+	_, _ = w.Write(page) // an error is the client's: it has gone
+}
+
+// accepted reports whether a header lists what, and not with the weight 0 (RFC 9110
+// section 12.4.2).
+func accepted(h http.Header, name, what string) bool {
+	for _, value := range h.Values(name) {
+		for item := range strings.SplitSeq(value, ",") {
+			item, parameters, _ := strings.Cut(item, ";")
+			if !strings.EqualFold(strings.TrimSpace(item), what) {
+				continue
+			}
+			for p := range strings.SplitSeq(parameters, ";") {
+				if q, ok := strings.CutPrefix(strings.ReplaceAll(p, " ", ""), "q="); ok {
+					weight, err := strconv.ParseFloat(q, 64)
+					return err == nil && weight > 0
+				}
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// One answers with the page of one target as it is, for a scraper that wants to know
+// with `up` if it is there: 502 if it cannot be read. The path values are app and, for
+// an app with workers, worker.
+func (s *Scraper) One(w http.ResponseWriter, r *http.Request) {
+	m := s.find(r.PathValue("app"), r.PathValue("worker"))
+	if m == nil {
+		http.Error(w, "no such target, or it has no metrics: see /sd", http.StatusNotFound)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), within(patience(r)))
+	defer cancel()
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if accept == "" {
+		accept = accepts(promtext.Text)
+	}
+	b := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(b)
+	page, contentType, err := m.Page.Get(ctx, accept, (*b)[:0], int(m.limits.PageBytes))
+	*b = page
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	if contentType != "" {
+		w.Header().Set("Content-Type", contentType)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+	_, _ = w.Write(page) // as above
+}
+
+// find returns a target, nil if there is none.
+func (s *Scraper) find(app, worker string) *member {
+	for _, m := range s.current() {
+		if m.App == app && m.Worker == worker {
+			return m
+		}
+	}
+	return nil
+}
+
+// Discovery answers with the list of targets in the form of Prometheus' HTTP service
+// discovery: each is scraped by way of One, at the address that the list was asked from.
+func (s *Scraper) Discovery(w http.ResponseWriter, r *http.Request) {
+	type group struct {
+		Targets []string          `json:"targets"`
+		Labels  map[string]string `json:"labels"`
+	}
+	groups := []group{}
+	for _, m := range s.current() {
+		labels := map[string]string{"app": m.App}
+		path := "/targets/" + url.PathEscape(m.App)
+		if m.Worker != "" {
+			labels["worker"] = m.Worker
+			path += "/" + url.PathEscape(m.Worker)
+		}
+		labels["__metrics_path__"] = path + "/metrics"
+		groups = append(groups, group{[]string{r.Host}, labels})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(groups) // as above
+}
