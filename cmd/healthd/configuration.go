@@ -15,6 +15,7 @@ import (
 	"sidecar/internal/probe"
 	"sidecar/internal/public"
 	"sidecar/internal/settings"
+	"sidecar/internal/statuspage"
 )
 
 // Config is the configuration of healthd; config/healthd/default.toml documents every
@@ -45,6 +46,15 @@ type Config struct {
 		Grace settings.Duration `toml:"grace"`
 		Hold  settings.Duration `toml:"hold"`
 	} `toml:"judge"`
+	Status struct {
+		Enabled   bool   `toml:"enabled"`
+		Title     string `toml:"title"`
+		Home      string `toml:"home"`
+		Intro     string `toml:"intro"`
+		URL       string `toml:"url"`
+		Incidents string `toml:"incidents"`
+		Static    string `toml:"static"`
+	} `toml:"status"`
 	State struct {
 		Dir  string            `toml:"dir"`
 		Save settings.Duration `toml:"save"`
@@ -104,6 +114,9 @@ func defaultConfig() Config {
 	c.Judge.Fall = 3
 	c.Judge.Grace = settings.Duration(time.Minute)
 	c.Judge.Hold = settings.Duration(90 * time.Second)
+	c.Status.Enabled = true
+	c.Status.Title = statuspage.DefaultTitle
+	c.Status.URL = statuspage.DefaultURL
 	c.State.Save = settings.Duration(10 * time.Second)
 	c.Log.Level = "info"
 	c.Log.Format = "auto"
@@ -163,6 +176,7 @@ func (c *Config) check(e *settings.Effective) error {
 	}
 	errs = append(errs, cli.CheckLog(e, c.Log.Level, c.Log.Format)...)
 	errs = append(errs, c.checkRanges(e))
+	errs = append(errs, c.checkStatus(e)...)
 	if errors.Join(errs...) == nil {
 		errs = append(errs, c.checkTargets(e)...)
 	}

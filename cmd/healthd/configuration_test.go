@@ -87,6 +87,7 @@ func TestConfigurationMistakes(t *testing.T) {
 	bad("log.level = 'loud'\nlog.format = 'xml'", "log.level", "log.format")
 	bad("discover.ignore = ['[']", "is not a pattern")
 	bad("public.monitors.own = ''", "User-Agent")
+	bad("status.home = 'www.example.com'\nstatus.url = 'status'\nstatus.incidents = 'incidents'\nstatus.static = './static'", "status.home: want the address of a page", "status.url", "status.incidents: want an absolute path", "status.static")
 	bad("[target.a]\nchekcs = []", "did you mean target.a.checks?")
 	bad("[target.a]", "target.a.checks: want at least one check")
 	bad("\n[target.a]\nchecks = ['gopher://x']", "unknown kind of check")
@@ -134,7 +135,7 @@ func TestPlaces(t *testing.T) {
 
 // TestDocumentedConfiguration: every TOML example of these pages loads.
 func TestDocumentedConfiguration(t *testing.T) {
-	for _, page := range []string{"health.md", "hub.md"} {
+	for _, page := range []string{"health.md", "hub.md", "status.md"} {
 		testExamples(t, "../../docs/"+page)
 	}
 }

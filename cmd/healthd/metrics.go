@@ -64,6 +64,9 @@ func (c snapshotMetrics) Collect(ch chan<- prometheus.Metric) {
 	if w.follower != nil {
 		one(prometheus.GaugeValue, "healthd_units_followed", "1 while units are followed over D-Bus, else 0.", boolValue(w.follower.Connected()), nil, nil)
 	}
+	if w.page != nil {
+		one(prometheus.GaugeValue, "healthd_status_problems", "What the status page cannot read or write; the log says what.", float64(w.page.Problems()), nil, nil)
+	}
 	c.problems(one)
 	s := w.snapshot.Load()
 	if s == nil {

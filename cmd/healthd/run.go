@@ -111,6 +111,9 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 	defer stop()
 	wg.Go(func() { w.run(around) })
 	wg.Go(func() { w.keepSaving(around) })
+	if w.page != nil {
+		wg.Go(func() { w.page.Run(around) })
+	}
 	checks := daemon.Health{Live: w.alive, Ready: w.ready}
 	metrics := daemon.Metrics(w.registry())
 	serve := func(each net.Listener, routes []daemon.Route) {

@@ -25,7 +25,15 @@ import (
 	"sidecar/internal/health"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asHealthd is set where this program is healthd itself, to be killed.
+const asHealthd = "TEST_AS_HEALTHD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asHealthd) != "" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // deadline is how long a test waits for what must happen.
 const deadline = 30 * time.Second

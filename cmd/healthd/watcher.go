@@ -15,6 +15,7 @@ import (
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
 	"sidecar/internal/public"
+	"sidecar/internal/statuspage"
 )
 
 // judgeEvery is how often everything is judged: rules that depend on time alone take
@@ -36,6 +37,7 @@ type watcher struct {
 	audience  *public.Audience
 	handler   *public.Handler
 	metrics   *metrics
+	page      *statuspage.Page // nil without a status page
 
 	snapshot atomic.Pointer[health.Snapshot]
 	news     chan struct{} // of one: a check has had a result
@@ -67,7 +69,15 @@ func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
 	w := &watcher{c: c, log: log, metrics: newMetrics(), news: make(chan struct{}, 1), first: make(chan struct{}), late: make(chan struct{}), judged: make(chan struct{}), units: map[string]unitNodes{}, runs: map[string]runOf{}}
 	w.env = probe.Env{Heartbeats: probe.NewHeartbeats(nil), Certificates: new(probe.Certificates), Counters: new(probe.Counters), Unit: noUnits}
 	w.audience = public.NewAudience(public.AudienceOptions{Monitors: monitors(c), Expect: c.Public.Expect, Quiet: time.Duration(c.Public.Quiet)})
-	w.handler = public.New(public.Options{Audience: w.audience})
+	var err error
+	if w.page, err = newPage(c, log); err != nil {
+		return nil, err
+	}
+	answers := public.Options{Audience: w.audience}
+	if w.page != nil {
+		answers.Next = w.page
+	}
+	w.handler = public.New(answers)
 	if c.Discover.Enabled {
 		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), Trust: trust, OnSet: w.onSet, OnState: w.onState, OnBus: w.onBus, Log: log})
 		w.env.Unit = unitOf(w.follower)
@@ -309,6 +319,9 @@ func (w *watcher) judge(now time.Time) {
 	last := w.snapshot.Swap(s)
 	if w.scheduler.Age() < standstill {
 		w.handler.Publish(s)
+		if w.page != nil {
+			w.page.Update(s)
+		}
 	}
 	if last == nil {
 		return

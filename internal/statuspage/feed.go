@@ -27,7 +27,7 @@ type document struct {
 	// Headline is the sentence on the page.
 	Headline string `json:"headline"`
 	// Uptime is that of everything together.
-	Uptime    *uptimes           `json:"uptime,omitempty"`
+	Uptime    uptimes            `json:"uptime"`
 	Services  []serviceDocument  `json:"services"`
 	Incidents []incidentDocument `json:"incidents"`
 }
@@ -37,7 +37,7 @@ type serviceDocument struct {
 	// Slug is the name as it is in addresses: /health/SLUG, /status/SLUG.svg.
 	Slug   string            `json:"slug"`
 	State  health.State      `json:"state"`
-	Uptime *uptimes          `json:"uptime,omitempty"`
+	Uptime uptimes           `json:"uptime"`
 	Days   []dayDocument     `json:"days"`
 	Parts  []serviceDocument `json:"parts,omitempty"`
 }
@@ -72,13 +72,10 @@ type incidentDocument struct {
 
 func (r *renderer) json(v *view) (*asset, error) {
 	d := document{Version: 1, Title: r.title, State: v.state, Headline: headline(v),
-		Services: documents(v.services), Incidents: []incidentDocument{}}
+		Uptime: uptimesOf(v.days), Services: documents(v.services), Incidents: []incidentDocument{}}
 	if !v.at.IsZero() {
 		at := v.at.UTC().Truncate(time.Second)
 		d.UpdatedAt = &at
-	}
-	if u, ok := v.days.Uptime(); ok {
-		d.Uptime = &uptimes{Days90: share(u)}
 	}
 	for _, in := range v.incidents() {
 		one := incidentDocument{Name: in.Name, Title: in.Title, Kind: in.Kind, Started: in.Started,
@@ -98,8 +95,7 @@ func (r *renderer) json(v *view) (*asset, error) {
 func documents(services []*service) []serviceDocument {
 	all := []serviceDocument{}
 	for _, s := range services {
-		d := serviceDocument{Name: s.name, Slug: s.slug, State: s.state, Days: []dayDocument{}}
-		d.Uptime = &uptimes{since(s.days, 7), since(s.days, 30), since(s.days, 90)}
+		d := serviceDocument{Name: s.name, Slug: s.slug, State: s.state, Uptime: uptimesOf(s.days), Days: []dayDocument{}}
 		for _, day := range s.days {
 			if c := day.counts; c.Add(history.Counts{history.None: -c[history.None]}) != (history.Counts{}) {
 				d.Days = append(d.Days, dayDocument{day.day.Time().Format(time.DateOnly),
@@ -112,6 +108,10 @@ func documents(services []*service) []serviceDocument {
 		all = append(all, d)
 	}
 	return all
+}
+
+func uptimesOf(days []dayView) uptimes {
+	return uptimes{since(days, 7), since(days, 30), since(days, 90)}
 }
 
 func since(days []dayView, n int) *float64 {

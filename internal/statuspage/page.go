@@ -19,10 +19,9 @@
 package statuspage
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -34,8 +33,12 @@ import (
 	"sidecar/internal/history"
 )
 
-// DefaultMaxAge is the default of Options.MaxAge.
-const DefaultMaxAge = 15 * time.Second
+// Defaults of Options.
+const (
+	DefaultTitle  = "Status"
+	DefaultURL    = "/status"
+	DefaultMaxAge = 15 * time.Second
+)
 
 const (
 	// readEvery is how often incidents are looked for, and files written that have not
@@ -49,14 +52,14 @@ const (
 
 // Options are the settings of a Page.
 type Options struct {
-	// Title is whose status it is: "Example Ltd". Default "Status".
+	// Title is whose status it is: "Example Ltd". Default DefaultTitle.
 	Title string
 	// Home is the address that Title links to. "" is none.
 	Home string
 	// Intro is a sentence below the headline. May be empty.
 	Intro string
 	// URL is the absolute address of the page, for feeds: their readers do not know it.
-	// Default "/status".
+	// Default DefaultURL.
 	URL string
 	// HistoryDir is where the ring files are, one for each public name and one for the
 	// machine. Required; made if it does not exist.
@@ -81,6 +84,7 @@ type Page struct {
 	*renderer
 	last atomic.Pointer[standing] // nil before the first
 	wake chan struct{}            // of size 1: something is in queue
+	bad  atomic.Int64             // how many problems the log has been told of
 
 	queueMu sync.Mutex
 	queue   []*standing // not yet in the history; guarded by queueMu
@@ -101,23 +105,14 @@ type Page struct {
 // New returns a Page that has read the incidents. The caller runs Run, and calls Update
 // with each snapshot.
 func New(o Options) (*Page, error) {
-	if o.Title == "" {
-		o.Title = "Status"
-	}
-	if o.URL == "" {
-		o.URL = "/status"
-	}
-	if o.MaxAge == 0 {
-		o.MaxAge = DefaultMaxAge
-	}
+	o.Title = cmp.Or(o.Title, DefaultTitle)
+	o.URL = cmp.Or(o.URL, DefaultURL)
+	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.HistoryDir == "" {
 		return nil, errors.New("make status page: want a directory for the history")
-	}
-	if err := os.MkdirAll(o.HistoryDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make status page: %w", err)
 	}
 	p := &Page{
 		options: o, renderer: newRenderer(o), wake: make(chan struct{}, 1), version: 1,
@@ -212,6 +207,11 @@ func (p *Page) ring(id string) *history.Ring {
 		return r
 	}
 	path := filepath.Join(p.options.HistoryDir, ringName(id))
+	if err := os.MkdirAll(p.options.HistoryDir, 0o700); err != nil {
+		p.note("make the directory of the history", err)
+		return nil
+	}
+	p.note("make the directory of the history", nil)
 	r, err := history.Open(path)
 	if errors.Is(err, history.ErrCorrupt) {
 		p.options.Logger.Error("a file is no history, it is kept aside and begun anew", "path", path, "err", err)
@@ -249,7 +249,12 @@ func (p *Page) note(what string, err error) {
 		delete(p.noted, what)
 		p.options.Logger.Info("status page: can again " + what)
 	}
+	p.bad.Store(int64(len(p.noted)))
 }
+
+// Problems returns how many things cannot be read or written at present: incidents, the
+// history, files for another host. The log says which.
+func (p *Page) Problems() int { return int(p.bad.Load()) }
 
 func (p *Page) readIncidents() {
 	if p.options.IncidentsDir == "" {
@@ -270,6 +275,7 @@ func (p *Page) readIncidents() {
 			delete(p.noted, text)
 		}
 	}
+	p.bad.Store(int64(len(p.noted)))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !sameIncidents(p.incidents, all) {
@@ -301,24 +307,4 @@ func (p *Page) openRings() map[string]*history.Ring {
 		all[id] = r
 	}
 	return all
-}
-
-// CheckDirs returns what is wrong with the directories of o: incidents that cannot be
-// read, and directories that do not exist. It changes nothing.
-func CheckDirs(o Options) (problems []error) {
-	for _, dir := range []string{o.IncidentsDir, o.StaticDir} {
-		if dir == "" {
-			continue
-		}
-		if info, err := os.Stat(dir); err != nil {
-			problems = append(problems, err)
-		} else if !info.IsDir() {
-			problems = append(problems, &fs.PathError{Op: "use", Path: dir, Err: errors.New("not a directory")})
-		}
-	}
-	if o.IncidentsDir != "" {
-		_, more := ReadIncidents(os.DirFS(o.IncidentsDir))
-		problems = append(problems, more...)
-	}
-	return problems
 }

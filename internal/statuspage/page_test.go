@@ -10,8 +10,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,6 +260,9 @@ func TestFeeds(t *testing.T) {
 	if shop.Slug != "web-shop" || len(shop.Parts) != 2 || shop.Parts[0].Name != "Cart" || len(shop.Days) != 90 || shop.Days[89].Date != "2026-11-20" {
 		t.Errorf("%+v", shop)
 	}
+	if d.Uptime.Days7 == nil || *d.Uptime.Days7 != 1 || d.Uptime.Days90 == nil {
+		t.Errorf("of everything: %+v", d.Uptime)
+	}
 	payments := d.Services[1]
 	if payments.Days[89-41].Down != 12 || *payments.Uptime.Days30 != 1 || *payments.Uptime.Days90 >= 1 || *d.Services[3].Uptime.Days90 != 1 {
 		t.Errorf("%+v", payments)
@@ -293,6 +298,39 @@ func TestFeeds(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+	}
+}
+
+// TestDocumented: docs/status.md has every field of the JSON, and its incident can be
+// read.
+func TestDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(b), "## JSON\n")
+	var fields func(reflect.Type)
+	fields = func(of reflect.Type) {
+		for of.Kind() == reflect.Slice || of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		for i := range of.NumField() {
+			f := of.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "" || !strings.Contains(text, "`"+name+"`") {
+				t.Errorf("field %s: %q is not documented", f.Name, name)
+			}
+			if f.Type.PkgPath() == of.PkgPath() && f.Type.Kind() == reflect.Struct || f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct && f.Type.Elem() != of {
+				fields(f.Type)
+			}
+		}
+	}
+	fields(reflect.TypeFor[document]())
+	_, incident, _ := strings.Cut(string(b), "<<'END'\n")
+	incident, _, _ = strings.Cut(incident, "\nEND\n")
+	in, err := parseIncident("2026-11-20-payments", incident)
+	if err != nil || in.Kind != Degradation || len(in.Affects) != 2 || in.Ended.IsZero() || !strings.Contains(string(in.Body), "<strong>two minutes</strong>") {
+		t.Errorf("the incident is %+v, %v", in, err)
 	}
 }
 
@@ -350,7 +388,8 @@ func TestRestart(t *testing.T) {
 
 // TestRun keeps a page for a while: history, incidents, files for another host.
 func TestRun(t *testing.T) {
-	static := t.TempDir()
+	static := filepath.Join(t.TempDir(), "static")
+	defer syscall.Umask(syscall.Umask(0o077)) // as in a unit that keeps its state for itself
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(o *Options) { o.StaticDir, o.Now = static, time.Now })
 		ctx, cancel := context.WithCancel(t.Context())
@@ -385,8 +424,13 @@ func TestRun(t *testing.T) {
 		if !strings.Contains(read(t, static, "index.html"), "not known") || read(t, static, "own.html") != "of the operator" {
 			t.Error("the files are well when nobody watches")
 		}
-		if n := strings.Count(f.log.String(), "bad.md"); n != 1 {
-			t.Errorf("the log tells %d times of an incident that cannot be read: %s", n, f.log)
+		if n := strings.Count(f.log.String(), "bad.md"); n != 1 || f.page.Problems() != 1 {
+			t.Errorf("the log tells %d times of an incident that cannot be read, %d problems: %s", n, f.page.Problems(), f.log)
+		}
+		for _, dir := range []string{"", "status", "status/incidents"} {
+			if info, err := os.Stat(filepath.Join(static, dir)); err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("%q: %v, %v: others cannot read it", dir, info.Mode(), err)
+			}
 		}
 		cancel()
 		if err := <-done; err != nil {
@@ -436,12 +480,6 @@ func TestRingNames(t *testing.T) {
 func TestOptions(t *testing.T) {
 	if _, err := New(Options{}); err == nil {
 		t.Error("no history, and no error")
-	}
-	f := newFixture(t, nil)
-	write(t, filepath.Join(f.options.IncidentsDir, "bad.md"), "title: New\n")
-	f.options.StaticDir = filepath.Join(f.options.IncidentsDir, "bad.md")
-	if problems := CheckDirs(f.options); len(problems) != 2 {
-		t.Errorf("%v", problems)
 	}
 }
 

@@ -103,7 +103,7 @@ func (r *renderer) layout(v *view, root, heading string) layout {
 const shownPast = 5
 
 func (r *renderer) index(v *view) indexPage {
-	page := indexPage{layout: r.layout(v, "", headline(v)), Uptime: uptime(v.days), Days: window}
+	page := indexPage{layout: r.layout(v, "", headline(v)), Uptime: uptime(v.total), Days: window}
 	if v.state != health.Pass && !v.at.IsZero() {
 		page.Since = later(v.since, v.now)
 	}

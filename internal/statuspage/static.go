@@ -44,8 +44,10 @@ func (p *Page) writeFiles(e *edition) error {
 		return err
 	}
 	dir := p.options.StaticDir
-	if err := os.MkdirAll(filepath.Join(dir, "status", "incidents"), dirMode); err != nil {
-		return err
+	for _, each := range []string{dir, filepath.Join(dir, "status"), filepath.Join(dir, "status", "incidents")} {
+		if err := makeDir(each); err != nil {
+			return err
+		}
 	}
 	for name, b := range files {
 		sum := sha256.Sum256(b)
@@ -58,6 +60,18 @@ func (p *Page) writeFiles(e *edition) error {
 		p.written[name] = sum
 	}
 	return errors.Join(p.prune(files, "status", ".svg"), p.prune(files, "status/incidents", ".html"))
+}
+
+// makeDir makes a directory that everybody may read, whatever the umask is. One that is
+// there stays as it is.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(path, dirMode); err != nil {
+		return err
+	}
+	return os.Chmod(path, dirMode)
 }
 
 // renderAll returns all files of an edition, by their paths with slashes.

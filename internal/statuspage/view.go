@@ -99,9 +99,10 @@ type view struct {
 	now      time.Time
 	state    health.State
 	since    time.Time
-	days     history.Counts // of the machine
-	services []*service     // those that are in no other
-	flat     []*service     // all, by name
+	days     []dayView // of the machine, as in service
+	total    history.Counts
+	services []*service // those that are in no other
+	flat     []*service // all, by name
 	today    history.Day
 	ongoing  []*Incident // newest first, and then what is planned, soonest first
 	past     []*Incident // newest first
@@ -138,7 +139,7 @@ func makeView(s *standing, now time.Time, days func(id string, d history.Day) hi
 		}
 		return all, total
 	}
-	_, v.days = sum("")
+	v.days, v.total = sum("")
 	for _, n := range s.nodes {
 		one := &service{name: n.name, slug: health.Slug(n.name), state: n.state, since: n.since}
 		one.days, one.total = sum(n.id)
