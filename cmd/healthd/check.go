@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,10 +20,10 @@ func newCheck(flags *configFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration, with --probe every target too",
-		Long: `check reads the configuration as run would, looks for units, and looks at the state directory and
-at those of the status page. It says for each what it found. With --probe it also runs every check
-once and says what came out. It changes nothing, so it can be used beside a healthd that runs. Run
-it as the user that runs healthd.
+		Long: `check reads the configuration as run would, looks for units, and looks at the directories of the
+state, of the private socket and of the status page. It says for each what it found. With --probe
+it also runs every check once and says what came out. It changes nothing, so it can be used beside
+a healthd that runs. Run it as the user that runs healthd.
 
 Exit codes: 0 all well, 1 a check failed, 4 systemd cannot be asked, 77 no permission,
 78 configuration; of several the first.`,
@@ -47,6 +48,8 @@ func check(cmd *cobra.Command, c *Config, files []string, once bool) error {
 	r.Add("public", nil, strings.Join(c.Public.Listen, " "))
 	found, err := checkState(c.stateDir())
 	r.Add("state directory", err, found)
+	found, err = checkSocket(c.socketPath())
+	r.Add("private socket", err, found)
 	checkPage(r, c)
 	var states map[string]discover.State
 	p := newPlanner(c, probe.Env{Heartbeats: probe.NewHeartbeats(nil), Unit: func(_ context.Context, name string) (probe.Unit, error) {
@@ -104,4 +107,12 @@ func checkState(dir string) (string, error) {
 		return "", explainState(err)
 	}
 	return found, nil
+}
+
+// checkSocket says whether run could listen at path.
+func checkSocket(path string) (string, error) {
+	if _, err := cli.CheckDirectory(filepath.Dir(path)); err != nil {
+		return "", explainSocket(err)
+	}
+	return path, nil
 }

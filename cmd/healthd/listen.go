@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -77,14 +79,32 @@ func (r *runner) listen() (*listeners, error) {
 			return nil, fmt.Errorf(`open private.listen: %w; "" switches it off`, err)
 		}
 	}
-	if l.socket, err = daemon.Listen("unix:" + r.c.socketPath()); err != nil {
-		return nil, fmt.Errorf("open private.socket: %w", err)
-	}
-	if err := os.Chmod(r.c.socketPath(), 0o600); err != nil {
-		return nil, fmt.Errorf("open private.socket: %w", err)
+	if l.socket, err = listenSocket(r.c.socketPath()); err != nil {
+		return nil, explainSocket(err)
 	}
 	ok = true
 	return l, nil
+}
+
+// listenSocket opens the socket of the verbs, which only this user and root may use.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	l, err := daemon.Listen("unix:" + path)
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+// explainSocket adds to an error of the socket of the verbs what to do.
+func explainSocket(err error) error {
+	err = fmt.Errorf("open private.socket: %w", err)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: set it to a path where this user may write (in a unit: RuntimeDirectory=healthd)", err)
+	}
+	return err
 }
 
 // inherit returns the sockets that systemd passed on, by their names (sd_listen_fds(3)).

@@ -71,9 +71,12 @@ func setMaintenance(cmd *cobra.Command, flags *configFlags, args []string, until
 	if m.Node != "" {
 		what = m.Node
 	}
-	if m.Until.IsZero() {
+	switch {
+	case m.Until.IsZero():
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s is off\n", cli.Printable(what))
-	} else {
+	case until.IsZero():
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s is off, but what it is part of is in maintenance until %s\n", cli.Printable(what), m.Until.Local().Format(time.DateTime))
+	default:
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "maintenance of %s until %s\n", cli.Printable(what), m.Until.Local().Format(time.DateTime))
 	}
 	return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,8 +98,15 @@ func (w *watcher) serveMaintenance(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, err.Error()+similar(s, m.Node), http.StatusNotFound)
 		return
 	}
-	w.log.Info("maintenance", "target", m.Node, "until", m.Until)
+	if what := cmp.Or(m.Node, "the machine"); m.Until.IsZero() {
+		w.log.Info("maintenance is off", "target", what)
+	} else {
+		w.log.Info("maintenance is on", "target", what, "until", m.Until)
+	}
 	w.judge(time.Now())
+	if n := w.snapshot.Load().Node(m.Node); n != nil {
+		m.Until = n.Until // of a group around it, or of the machine, if that is later
+	}
 	if err := w.save(); err != nil {
 		w.log.Error("maintenance is not saved, a restart forgets it", "err", err)
 		http.Error(rw, "it is in effect, but a restart forgets it: "+err.Error(), http.StatusInternalServerError)

@@ -68,10 +68,18 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lock, err := lockState(r.c.stateDir())
+	if err != nil {
+		return explainState(err)
+	}
+	defer lock.Close()
 	if err := w.restore(); err != nil {
 		return explainState(err)
 	}
-	if err := w.save(); err != nil {
+	if err := w.save(); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// That may be what it has to tell: keepSaving tries again.
+		r.log.Error("state is not saved", "err", err)
+	} else if err != nil {
 		return explainState(err)
 	}
 	l, err := r.listen()

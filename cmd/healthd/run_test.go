@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"sidecar/internal/cli"
 	"sidecar/internal/discover/discovertest"
 	"sidecar/internal/health"
 )
@@ -341,6 +342,18 @@ func TestRunGoesOnAfterKill(t *testing.T) {
 	i.awaitNode("job", health.Maintenance, "")
 	if code, _ := i.get("public.sock", "/health/web"); code != 503 {
 		t.Errorf("the target that failed answers %d", code)
+	}
+}
+
+// TestTwoDoNotShareAState: the second one would write over what the first has judged.
+func TestTwoDoNotShareAState(t *testing.T) {
+	i := start(t, t.TempDir(), "discover.enabled = false\n")
+	i.await("/health", 200, "ALL-OK")
+	c := *i.c
+	c.Private.Socket = t.TempDir() + "/private.sock"
+	err := (&runner{&c, slog.New(slog.DiscardHandler)}).run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "another healthd uses it") || cli.ExitCode(err) != cli.ExitTemporary {
+		t.Errorf("run: %v", err)
 	}
 }
 

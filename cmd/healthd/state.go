@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"sidecar/internal/atomicfile"
+	"sidecar/internal/cli"
 )
 
 // stateFile is the name of the file in the state directory.
@@ -27,6 +29,26 @@ type savedState struct {
 	Audience     json.RawMessage `json:"audience,omitempty"`
 	Heartbeats   json.RawMessage `json:"heartbeats,omitempty"`
 	Certificates json.RawMessage `json:"certificates,omitempty"`
+}
+
+// lockState creates the state directory and takes a lock on it, for as long as the file
+// is open: two healthds would write over what the other one has judged.
+func lockState(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, cli.WithCode(cli.ExitTemporary, fmt.Errorf("lock %s: another healthd uses it: set state.dir to another one", dir))
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return lock, nil
 }
 
 // restore takes over what an earlier process saved. What cannot be read is kept beside
@@ -105,9 +127,6 @@ func (w *watcher) save() error {
 	}
 	w.saving.Lock() // one file, and two may want to write it
 	defer w.saving.Unlock()
-	if err := os.MkdirAll(w.c.stateDir(), 0o700); err != nil {
-		return err
-	}
 	return atomicfile.Replace(filepath.Join(w.c.stateDir(), stateFile), b)
 }
 

@@ -76,6 +76,11 @@ func TestUsageErrors(t *testing.T) {
 	bad("invalid argument", cli.ExitUsage, "maintenance", "on", "--for", "soon")
 	bad("unknown key", cli.ExitUsage, "config", "--explain", "public.lisen")
 	bad("want 1 to 60", cli.ExitConfig, "check", "--set", "judge.fall=0")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad("open private.socket: use "+file+": not a directory", cli.ExitFailed, "check", "--set", "private.socket="+file+"/x.sock", "--set", "discover.enabled=false", "--set", "state.dir="+t.TempDir())
 	bad("no such file", cli.ExitConfig, "run", "--config", "/nonexistent.toml")
 	bad("no healthd runs here", cli.ExitUnreachable, "explain", "--set", "private.socket=/nonexistent/x.sock")
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
@@ -101,6 +106,7 @@ func TestVersionAndConfig(t *testing.T) {
 
 func TestTargetsAndCheck(t *testing.T) {
 	bus, app := systemBus(t), newApp(t)
+	t.Setenv("HEALTHD_PRIVATE__SOCKET", t.TempDir()+"/private.sock")
 	t.Setenv("HEALTHD_CONFIG_DIR", t.TempDir())
 	file := unitFile(t, "pay.service", "[X-Healthd]\nHealth="+app.URL+"/%n\nPublic=Payments\nCritical=yes\n")
 	bus.Load("pay.service", file, nil)
@@ -165,6 +171,18 @@ func TestExplainAndMaintenance(t *testing.T) {
 		t.Errorf("maintenance off: %d %s", code, out)
 	}
 	i.awaitNode("web", health.Fail, "")
+	// What it is part of may still be in maintenance.
+	call(append(flags, "maintenance", "on")...)
+	if out, _, code := call(append(flags, "maintenance", "off", "web")...); code != cli.ExitOK || !strings.HasPrefix(out, "maintenance of web is off, but what it is part of is in maintenance until 20") {
+		t.Errorf("maintenance off within another: %d %s", code, out)
+	}
+	call(append(flags, "maintenance", "off")...)
+	i.awaitNode("web", health.Fail, "")
+	for _, want := range []string{`msg="maintenance is on" target="the machine" until=20`, `msg="maintenance is off" target="the machine"`} {
+		if !strings.Contains(i.log.String(), want) {
+			t.Errorf("the log lacks %s: %s", want, i.log)
+		}
+	}
 	// The last word is enough if there is one such node.
 	if out, _, code := call(append(flags, "explain", "disk")...); code != cli.ExitOK || !strings.HasPrefix(out, "web/disk: pass for") {
 		t.Errorf("explain by the last word: %d %s", code, out)

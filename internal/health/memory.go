@@ -260,8 +260,12 @@ func (m *memory) byResults(n *Node, now time.Time) (State, string) {
 	if len(m.window) == 0 && lasts > max(n.Grace, staleAfter*n.Every) {
 		return Unknown, fmt.Sprintf("no result since %s", m.startedAt.UTC().Format(time.RFC3339))
 	}
+	text := "no success yet"
 	if m.wasUp {
-		return Starting, "restarted, no success yet"
+		text = "restarted, " + text
 	}
-	return Starting, "no success yet"
+	if len(m.window) > 0 && m.last.Text != "" {
+		text += ": " + m.last.Text
+	}
+	return Starting, text
 }

@@ -248,6 +248,16 @@ func TestRestart(t *testing.T) {
 		m.want("g/2", starting, true)
 		m.want("g", starting, true)
 	})
+	t.Run("with the reason, if there is one", func(t *testing.T) {
+		m := start(t, n)
+		if s := m.want("n", starting, false); s.Text != "no success yet" {
+			t.Errorf("text %q", s.Text)
+		}
+		m.see("n", "f")
+		if s := m.want("n", starting, false); s.Text != "no success yet: it is fail" {
+			t.Errorf("text %q", s.Text)
+		}
+	})
 	t.Run("as the target says", func(t *testing.T) {
 		m := start(t, n)
 		m.see("n", "ps")

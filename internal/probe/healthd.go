@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -63,8 +64,14 @@ func healthdCheck(t *target) (Func, error) {
 		}
 	}
 	var err error
-	c.web, err = newWeb(t, &u, http.MethodGet)
-	return c.run, err
+	if c.web, err = newWeb(t, &u, http.MethodGet); err != nil {
+		return nil, err
+	}
+	// A name is that of another machine: say so before it is looked up.
+	if _, notAddress := netip.ParseAddr(u.Hostname()); notAddress != nil && u.Hostname() != "localhost" && !c.web.at.remote && c.web.at.network == "tcp" {
+		return nil, errRemote
+	}
+	return c.run, nil
 }
 
 func (c *healthd) run(ctx context.Context) health.Result {

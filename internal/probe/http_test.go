@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -215,6 +216,11 @@ func TestRemoteAddresses(t *testing.T) {
 		}
 		mustParse(t, target, Env{AllowRemote: true})
 	}
+	if _, err := Parse("healthd://web-01:9481", nil, Env{}); !errors.Is(err, errRemote) {
+		t.Errorf("a hub that may not ask another machine: %v", err)
+	}
+	mustParse(t, "healthd://localhost:9481", Env{})
+	mustParse(t, "healthd://web-01#socket=/run/web-01.sock", Env{})
 	_, err := endpoint{network: "tcp", address: "192.0.2.1:80"}.dial(t.Context())
 	want(t, failed("connect", err), health.Fail, "allow_remote")
 	refused := loopbackOnly("tcp", "[::ffff:192.0.2.1]:80", nil)

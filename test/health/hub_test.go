@@ -350,4 +350,14 @@ func TestHubOnAMachine(t *testing.T) {
 	m.Do(t, "systemctl", "start", "app@2", "member@3")
 	m.Do(t, "healthd", "maintenance", "off", "--set", "private.socket=/run/member-2/private.sock")
 	m.await(t, "ALL-OK")
+
+	// A disk that is full is no reason not to answer, also after a restart.
+	m.Do(t, "systemctl", "stop", "healthd")
+	m.Do(t, "mount", "-t", "tmpfs", "-o", "size=4k,mode=777", "tmpfs", "/var/lib/healthd")
+	m.Do(t, "sh", "-c", "! dd if=/dev/zero of=/var/lib/healthd/full bs=4k")
+	m.Do(t, "systemctl", "start", "healthd")
+	m.await(t, "ALL-OK")
+	if log := m.Do(t, "journalctl", "--unit=healthd", "--no-pager"); !strings.Contains(log, "state is not saved") || !strings.Contains(log, "no space left on device") {
+		t.Errorf("it was not said:\n%s", log)
+	}
 }
