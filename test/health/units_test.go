@@ -15,8 +15,8 @@ import (
 	"sidecar/test/machine"
 )
 
-// loadEnv is set where this program makes the load in the machine, with this many
-// clients.
+// loadEnv is set where this program makes the load in the machine, to the port that is
+// asked, with this many clients.
 const (
 	loadEnv = "HEALTH_TEST_LOAD"
 	clients = 4
@@ -45,7 +45,7 @@ func makeLoad(until io.Reader) map[string]int {
 		wg.Go(func() {
 			client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 			for ctx.Err() == nil {
-				answer := ask(&client, "http://"+address+":9480/health")
+				answer := ask(&client, "http://"+address+":"+os.Getenv(loadEnv)+"/health")
 				mu.Lock()
 				counts[answer]++
 				mu.Unlock()
@@ -227,7 +227,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	must(t, err)
 	must(t, m.CopyIn(t.Context(), self, "/opt/load", 0o755))
 	cmd := m.Command(t.Context(), "/opt/load")
-	cmd.Env = append(cmd.Env, loadEnv+"=1")
+	cmd.Env = append(cmd.Env, loadEnv+"=9480")
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
 	var out strings.Builder
