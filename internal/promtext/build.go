@@ -33,7 +33,7 @@ func (t *Target) build(page []byte, f Format) (Report, error) {
 			t.report.Counts[NoNewline]++
 			t.memo = false
 		case !ok:
-			if !newline && reason != DuplicateSeries && reason != TypeConflict {
+			if !newline && (reason == Syntax || reason == BadNumber) {
 				reason = Truncated
 			}
 			t.report.Counts[reason]++
@@ -99,6 +99,10 @@ func (t *Target) readLine(line []byte, newline bool) (Reason, bool) {
 		return Syntax, false
 	case len(rest) == 0:
 	case rest[0] == '#':
+		// Prometheus takes a zero byte in a comment for the end of the page.
+		if bytes.IndexByte(rest, 0) >= 0 {
+			return Syntax, false
+		}
 		if reason, ok := t.readHeader(rest[1:]); !ok {
 			return reason, false
 		}

@@ -3,6 +3,7 @@ package promtext
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // remap finds the slots of the lines of all workers whose pages have other lines than
@@ -189,7 +190,7 @@ func (s *Summer) judge() {
 	s.families, s.texts, s.runs, s.shown = s.families[:0], s.texts[:0], s.runs[:0], s.shown[:0]
 	for i := range s.sums {
 		f := &s.sums[i]
-		f.shown = !f.unsummed[TypesDiffer] && !f.unsummed[BucketsDiffer] && !f.unsummed[TooManySums] && len(f.like.name) > 0
+		f.shown = !f.unsummed[TypesDiffer] && !f.unsummed[BucketsDiffer] && !f.unsummed[TooManySums] && !f.outlived
 		for why, unsummed := range f.unsummed {
 			if unsummed {
 				s.report.Unsummed[why]++
@@ -217,6 +218,9 @@ func (s *Summer) show(index int32) {
 	s.runs = append(s.runs, run{family: i, text: i, next: -1, textNext: -1})
 	s.shown = append(s.shown, index)
 	native, text := f.like, f.like
+	if base, ok := strings.CutSuffix(f.name, "_total"); ok && f.kind == counter && s.format == OpenMetrics {
+		native.name = base
+	}
 	native.first, native.last = i, i
 	text.first, text.last = i, i
 	text.name, text.kind = f.name, f.kind
@@ -242,8 +246,7 @@ func (s *Summer) countWorkers() {
 	byName := map[string]int32{}
 	for i := range s.sums {
 		f := &s.sums[i]
-		if f.workers == 0 && len(f.slots) > 0 && s.outlived(f) {
-			f.like.name = ""
+		if f.outlived = f.workers == 0 && s.outlived(f); f.outlived {
 			continue
 		}
 		if other, ok := byName[f.name]; ok || len(formats) > 1 {

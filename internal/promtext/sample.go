@@ -128,9 +128,12 @@ func (s *sample) timestamp() bool {
 		return false
 	}
 	n := numberSize(s.line[s.i:])
+	if n == 0 {
+		return false
+	}
 	v := number(s.line[s.i : s.i+n])
 	s.i += n
-	return n > 0 && v-v == 0
+	return v-v == 0 // neither NaN nor infinite
 }
 
 // braces reads labels in braces, from the opening one to the closing one.

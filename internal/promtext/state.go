@@ -167,8 +167,8 @@ func (r *stateReader) family(rest []byte) error {
 		m = mode(r.summer.rules, string(base))
 	}
 	if m == Sum {
-		f := family{name: string(name), kind: k}
-		r.sum = r.summer.sum(&f, &family{}, m)
+		f := family{name: string(name), kind: k, typed: true}
+		r.sum = r.summer.sum(&f, &f, m)
 	}
 	return nil
 }

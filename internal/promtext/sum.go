@@ -54,6 +54,7 @@ type sum struct {
 	slots    []int32
 	workers  int32 // how many have it
 	unsummed [UnsummedReasons]bool
+	outlived bool // workers have it with another type now
 	shown    bool
 }
 

@@ -15,6 +15,13 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
+// fataler is a *testing.T, or a *rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // golden returns a page of real prom-client, see testdata/generate.js.
 func golden(t testing.TB, name string) []byte {
 	t.Helper()
@@ -26,7 +33,7 @@ func golden(t testing.TB, name string) []byte {
 }
 
 // read makes page the page of t.
-func read(t testing.TB, target *Target, page string, f Format) Report {
+func read(t fataler, target *Target, page string, f Format) Report {
 	t.Helper()
 	report, err := target.Read([]byte(page), f)
 	if err != nil {
@@ -36,7 +43,7 @@ func read(t testing.TB, target *Target, page string, f Format) Report {
 }
 
 // readText returns a target with a page of text.
-func readText(t testing.TB, o Options, page string) *Target {
+func readText(t fataler, o Options, page string) *Target {
 	t.Helper()
 	target := NewTarget(o)
 	read(t, target, page, Text)
@@ -44,7 +51,7 @@ func readText(t testing.TB, o Options, page string) *Target {
 }
 
 // merge returns the page of targets and summers in text, which must be valid.
-func merge(t testing.TB, targets []*Target, summers ...*Summer) string {
+func merge(t fataler, targets []*Target, summers ...*Summer) string {
 	t.Helper()
 	var m Merger
 	page, _ := m.Append(nil, Text, targets, summers)
@@ -62,7 +69,7 @@ func samples(page string) []string {
 // checkText fails the test unless page is what every reader of the text format
 // takes: expfmt parses it, families are there once and in one piece, histograms grow
 // up to +Inf, and no series is there twice.
-func checkText(t testing.TB, page []byte) map[string]*dto.MetricFamily {
+func checkText(t fataler, page []byte) map[string]*dto.MetricFamily {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
@@ -98,7 +105,7 @@ func checkText(t testing.TB, page []byte) map[string]*dto.MetricFamily {
 	return families
 }
 
-func checkHistogram(t testing.TB, name string, m *dto.Metric) {
+func checkHistogram(t fataler, name string, m *dto.Metric) {
 	t.Helper()
 	h := m.GetHistogram()
 	if h == nil || len(h.Bucket) == 0 {
