@@ -21,6 +21,17 @@ func Start(b *testing.B) (report func()) {
 	return func() { b.ReportMetric(float64(used()-start)/float64(b.N), Unit) }
 }
 
+// StartEach is Start for iterations that do n things each: what it returns reports
+// the CPU time of one of them too, as unit.
+func StartEach(b *testing.B, n int, unit string) (report func()) {
+	start := used()
+	return func() {
+		perOp := float64(used()-start) / float64(b.N)
+		b.ReportMetric(perOp, Unit)
+		b.ReportMetric(perOp/float64(n), unit)
+	}
+}
+
 // used returns the CPU time that this process has used (getrusage(2)).
 func used() time.Duration {
 	var u syscall.Rusage
