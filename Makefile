@@ -42,6 +42,7 @@ check:
 test: setup check build
 	@$(if $(RACE),,echo "no C compiler: the tests run without the race detector")
 	@set -o pipefail; $(GO) test -json -pgo=off $(TAGS) $(RACE) -shuffle=on -timeout 14m ./... | $(GO) run ./test/report $(STRICT)
+	@cd test/textparse && $(GO) vet ./... && $(GO) test $(RACE) ./...
 
 demo: setup build
 	@test/demo/demo.sh
@@ -71,6 +72,7 @@ fuzz:
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$pkg || exit 1; \
 	  done; \
 	done
+	@cd test/textparse && $(GO) test -run '^$$' -fuzz FuzzPage -fuzztime $(FUZZTIME) -fuzzminimizetime 5x .
 
 soak: build
 	$(GO) test -count $(ROUNDS) -timeout 2h ./test/e2e

@@ -99,8 +99,7 @@ func (t *Target) readLine(line []byte, newline bool) (Reason, bool) {
 		return Syntax, false
 	case len(rest) == 0:
 	case rest[0] == '#':
-		// Prometheus takes a zero byte in a comment for the end of the page.
-		if bytes.IndexByte(rest, 0) >= 0 {
+		if bytes.IndexByte(rest, 0) >= 0 { // see sample.quoted
 			return Syntax, false
 		}
 		if reason, ok := t.readHeader(rest[1:]); !ok {

@@ -26,8 +26,10 @@ func numberSize(b []byte) int {
 		}
 	}
 	// Two digits and a dot are a number in any order, and 300 digits are below 1e308.
-	if (i == len(b) || b[i] <= ' ') && i-first >= 2 && i-first < 300 || i == first+1 && b[first] != '.' && (i == len(b) || b[i] <= ' ') {
-		return i
+	if digits := i - first; i == len(b) || b[i] == '\n' || b[i] == ' ' || b[i] == '\t' {
+		if digits == 1 && b[first] != '.' || digits >= 2 && digits < 300 {
+			return i
+		}
 	}
 	end := bytes.IndexAny(b, " \t\n")
 	if end < 0 {

@@ -195,6 +195,10 @@ func (s *sample) quoted() ([]byte, Reason, bool) {
 				s.plain = false
 				s.i--
 			}
+		case 0:
+			// Prometheus' lexer ends its input with a zero byte: where there is one, what
+			// it reads depends on what stands around it.
+			return nil, Syntax, false
 		default:
 			ascii |= c
 		}

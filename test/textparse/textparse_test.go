@@ -118,8 +118,9 @@ func excused(page []byte, theirs []Series, err error) bool {
 	case promtext.TooManyLabels, promtext.NameTooLong, promtext.ValueTooLong:
 		return true
 	}
-	// To Prometheus a zero byte at the beginning of a line ends a page, and what
-	// follows, valid or not, is nothing; in a HELP text and in comments it is skipped.
+	// A zero byte ends a page for Prometheus at the beginning of a line, and whatever
+	// follows is nothing; it is skipped in HELP texts, part of label values, and
+	// otherwise an error.
 	if bytes.IndexByte(page, 0) >= 0 {
 		return true
 	}
