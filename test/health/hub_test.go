@@ -351,6 +351,12 @@ func TestHubOnAMachine(t *testing.T) {
 	m.Do(t, "healthd", "maintenance", "off", "--set", "private.socket=/run/member-2/private.sock")
 	m.await(t, "ALL-OK")
 
+	// The status page of the hub is about roles, and tells nothing of machines.
+	page := m.Do(t, "curl", "--silent", "--show-error", "--fail", "http://127.0.0.1:9480/status")
+	if !strings.Contains(page, "Web servers") || strings.Contains(page, "web-0") || strings.Contains(page, "internal.example.com") {
+		t.Errorf("status page:\n%s", page)
+	}
+
 	// A disk that is full is no reason not to answer, also after a restart.
 	m.Do(t, "systemctl", "stop", "healthd")
 	m.Do(t, "mount", "-t", "tmpfs", "-o", "size=4k,mode=777", "tmpfs", "/var/lib/healthd")
