@@ -77,6 +77,28 @@ func TestSummaryOfStuckChecks(t *testing.T) {
 	})
 }
 
+// TestFind: a part of a name is enough if it is that of one node.
+func TestFind(t *testing.T) {
+	var s health.Snapshot
+	for _, id := range []string{"a", "a/web-1", "a/web-2", "b", "b/web-1", "c", "c/a"} {
+		s.Nodes = append(s.Nodes, health.NodeState{ID: id})
+	}
+	for id, want := range map[string]string{"a": "a", "a/web-1": "a/web-1", "web-2": "a/web-2", "web-1": "", "eb-2": "", "": ""} {
+		got := ""
+		if n := find(&s, id); n != nil {
+			got = n.ID
+		}
+		if got != want {
+			t.Errorf("%q finds %q, want %q", id, got, want)
+		}
+	}
+	for id, want := range map[string]string{"web-1": "; there are a/web-1, b/web-1", "wbe-2": "; did you mean web-2?", "zzzzz": "; there are a, a/web-1, a/web-2, b, b/web-1, c, c/a"} {
+		if got := similar(&s, id); got != want {
+			t.Errorf("like %q: %q, want %q", id, got, want)
+		}
+	}
+}
+
 // TestHub: three machines with a service each, and a hub over them.
 func TestHub(t *testing.T) {
 	t.Setenv("HEALTHD_CONFIG_DIR", t.TempDir())

@@ -106,6 +106,24 @@ func TestHealthdIsAsked(t *testing.T) {
 		t.Errorf("asked %q", asked)
 	}
 	want(t, probe(t, target, Env{Now: at(noon)}), health.Fail, "silent: ", "certificate")
+	l, err := net.Listen("tcp", "127.77.94.81:9481") // the port by itself, where nobody else is
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			err = c.Close()
+		}
+		accepted <- err
+	}()
+	want(t, probe(t, "healthd://127.77.94.81", Env{}), health.Fail, "silent")
+	l.Close()
+	if err := <-accepted; err != nil {
+		t.Errorf("the port that healthd has by itself was not asked: %v", err)
+	}
 	if c := mustParse(t, "healthd://127.0.0.1", Env{}); !strings.HasPrefix(c.Key, "healthd://127.0.0.1#") || c.Timeout != 3*time.Second {
 		t.Errorf("%+v", c)
 	}
