@@ -87,7 +87,7 @@ func TestConfigurationMistakes(t *testing.T) {
 	bad("log.level = 'loud'\nlog.format = 'xml'", "log.level", "log.format")
 	bad("discover.ignore = ['[']", "is not a pattern")
 	bad("public.monitors.own = ''", "User-Agent")
-	bad("status.home = 'www.example.com'\nstatus.url = 'status'\nstatus.incidents = 'incidents'\nstatus.static = './static'", "status.home: want the address of a page", "status.url", "status.incidents: want an absolute path", "status.static")
+	bad("status.home = 'www.example.com'\nstatus.url = 'ftp://www.example.com/status'\nstatus.incidents = 'incidents'\nstatus.static = './static'", "status.home: want the address of a page", "status.url", "status.incidents: want an absolute path", "status.static")
 	bad("[target.a]\nchekcs = []", "did you mean target.a.checks?")
 	bad("[target.a]", "target.a.checks: want at least one check")
 	bad("\n[target.a]\nchecks = ['gopher://x']", "unknown kind of check")
