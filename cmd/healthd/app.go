@@ -24,6 +24,8 @@ type app struct {
 	interval, timeout, grace, hold time.Duration // 0: defaults
 	rise, fall, x, y               int           // 0: defaults
 	limits                         limits
+
+	sum []string // families of metrics, see parseSum
 }
 
 // worker is one process of an app, or one address of it.
@@ -31,6 +33,9 @@ type worker struct {
 	name   string // "" if the app has no workers
 	unit   string // "" without one
 	checks []string
+	// metrics is their place: a URL with options, a path on the server of the first check
+	// over HTTP, or "" for none.
+	metrics string
 }
 
 // ofUnit returns the app of a unit's section.
@@ -40,7 +45,7 @@ func ofUnit(a discover.App) app {
 		name: a.Name, source: a.Workers[0].Unit, weight: health.Degraded,
 		public: s.Public, group: s.Group, dependsOn: s.DependsOn, quorum: s.Quorum,
 		interval: s.Interval, timeout: s.Timeout, grace: s.Grace,
-		limits: limits{memoryBytes: float64(s.MemoryWarnBytes), cpuPercent: s.CPUWarnPercent},
+		limits: limits{memoryBytes: float64(s.MemoryWarnBytes), cpuPercent: s.CPUWarnPercent}, sum: s.Sum,
 	}
 	if unit, instance, ok := strings.Cut(result.source, "@"); ok {
 		result.source = unit + "@" + instance[strings.LastIndexByte(instance, '.'):]
@@ -52,7 +57,7 @@ func ofUnit(a discover.App) app {
 		result.weight = health.Info
 	}
 	for _, w := range a.Workers {
-		result.workers = append(result.workers, worker{w.Name, w.Unit, w.Health})
+		result.workers = append(result.workers, worker{w.Name, w.Unit, w.Health, w.Metrics})
 	}
 	return result
 }
@@ -65,7 +70,7 @@ func ofTarget(name string, t Target) (a app, mistakes map[string]string) {
 		name: name, source: "configuration", key: "target." + name, weight: parseWeight(t.Weight, mistakes),
 		public: t.Public, group: t.Group, dependsOn: t.DependsOn, quorum: t.Quorum,
 		interval: time.Duration(t.Interval), timeout: time.Duration(t.Timeout), grace: time.Duration(t.Grace), hold: time.Duration(t.Hold),
-		rise: t.Rise, fall: t.Fall, x: t.X, y: t.Y,
+		rise: t.Rise, fall: t.Fall, x: t.X, y: t.Y, sum: t.Sum,
 	}
 	if len(t.Checks) == 0 {
 		mistakes["checks"] = "want at least one check, such as http://127.0.0.1:3000/health"
@@ -82,7 +87,10 @@ func ofTarget(name string, t Target) (a app, mistakes map[string]string) {
 		}
 	}
 	for _, n := range names {
-		w := worker{name: n}
+		w := worker{name: n, metrics: t.Metrics}
+		if n != "" {
+			w.metrics = strings.ReplaceAll(t.Metrics, "%i", n)
+		}
 		for _, check := range t.Checks {
 			if n != "" {
 				check = strings.ReplaceAll(check, "%i", n)

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/exporter-toolkit/web"
+
 	"sidecar/internal/cli"
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
+	"sidecar/internal/promtext"
 	"sidecar/internal/public"
 	"sidecar/internal/settings"
 	"sidecar/internal/statuspage"
@@ -31,6 +34,7 @@ type Config struct {
 	Private struct {
 		Listen string `toml:"listen"`
 		Socket string `toml:"socket"`
+		Web    string `toml:"web"`
 	} `toml:"private"`
 	Discover struct {
 		Enabled bool     `toml:"enabled"`
@@ -46,6 +50,15 @@ type Config struct {
 		Grace settings.Duration `toml:"grace"`
 		Hold  settings.Duration `toml:"hold"`
 	} `toml:"judge"`
+	Metrics struct {
+		Lenient       bool          `toml:"lenient"`
+		MaxBytes      settings.Size `toml:"max_bytes"`
+		MaxSeries     int           `toml:"max_series"`
+		MaxNewSeries  int           `toml:"max_new_series"`
+		MaxLabels     int           `toml:"max_labels"`
+		MaxNameBytes  int           `toml:"max_name_bytes"`
+		MaxValueBytes int           `toml:"max_value_bytes"`
+	} `toml:"metrics"`
 	Status struct {
 		Enabled   bool   `toml:"enabled"`
 		Title     string `toml:"title"`
@@ -87,6 +100,8 @@ type Target struct {
 	Y         int               `toml:"y"`
 	Grace     settings.Duration `toml:"grace"`
 	Hold      settings.Duration `toml:"hold"`
+	Metrics   string            `toml:"metrics"`
+	Sum       []string          `toml:"sum"`
 }
 
 // Group holds targets together: "2 of 3 shops".
@@ -114,6 +129,10 @@ func defaultConfig() Config {
 	c.Judge.Fall = 3
 	c.Judge.Grace = settings.Duration(time.Minute)
 	c.Judge.Hold = settings.Duration(90 * time.Second)
+	l := promtext.DefaultLimits()
+	c.Metrics.MaxBytes = settings.Size(l.PageBytes)
+	c.Metrics.MaxSeries, c.Metrics.MaxNewSeries = l.Series, l.NewSeries
+	c.Metrics.MaxLabels, c.Metrics.MaxNameBytes, c.Metrics.MaxValueBytes = l.Labels, l.NameBytes, l.ValueBytes
 	c.Status.Enabled = true
 	c.Status.Title = statuspage.DefaultTitle
 	c.Status.URL = statuspage.DefaultURL
@@ -166,6 +185,11 @@ func (c *Config) check(e *settings.Effective) error {
 	if !cli.IsListenAddress(c.Private.Listen) {
 		bad("private.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Private.Listen)
 	}
+	if c.Private.Web != "" {
+		if err := web.Validate(c.Private.Web); err != nil {
+			bad("private.web", "%v", err)
+		}
+	}
 	if c.Private.Socket != "" && !filepath.IsAbs(c.Private.Socket) {
 		bad("private.socket", "want an absolute path, found %q", c.Private.Socket)
 	}
@@ -191,6 +215,12 @@ func (c *Config) checkRanges(e *settings.Effective) error {
 		e.Require(c.Probe.Concurrency >= 1, "probe.concurrency", "at least 1"),
 		e.Require(c.Judge.Rise >= 1 && c.Judge.Rise <= health.MaxWindow, "judge.rise", "1 to 60"),
 		e.Require(c.Judge.Fall >= 1 && c.Judge.Fall <= health.MaxWindow, "judge.fall", "1 to 60"),
+		e.Require(c.Metrics.MaxBytes >= 1<<10 && c.Metrics.MaxBytes <= 1<<30, "metrics.max_bytes", "1KiB to 1GiB"),
+		e.Require(c.Metrics.MaxSeries >= 1, "metrics.max_series", "at least 1"),
+		e.Require(c.Metrics.MaxNewSeries >= 1, "metrics.max_new_series", "at least 1"),
+		e.Require(c.Metrics.MaxLabels >= 1, "metrics.max_labels", "at least 1"),
+		e.Require(c.Metrics.MaxNameBytes >= 1, "metrics.max_name_bytes", "at least 1"),
+		e.Require(c.Metrics.MaxValueBytes >= 1, "metrics.max_value_bytes", "at least 1"),
 		e.Require(c.State.Save >= settings.Duration(time.Second), "state.save", "at least 1s"),
 	)
 }

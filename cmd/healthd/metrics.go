@@ -130,7 +130,7 @@ func boolValue(b bool) float64 {
 	return 0
 }
 
-// registry returns everything that /metrics shows.
+// registry returns the metrics of healthd, but for those about scraping.
 func (w *watcher) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "healthd_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": cli.Version()}})

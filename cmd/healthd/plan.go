@@ -13,6 +13,7 @@ import (
 	"sidecar/internal/discover"
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
+	"sidecar/internal/scrape"
 )
 
 // ownName is the group of healthd's own nodes; no target may have it.
@@ -29,6 +30,8 @@ type planner struct {
 
 	nodes  []health.Node
 	checks []probe.Check
+	// metrics are what is scraped.
+	metrics []scrape.Target
 	// units are the nodes that a unit stands behind, by its name: the check of the unit
 	// itself, and the node of the worker.
 	units map[string]unitNodes
@@ -55,6 +58,7 @@ type found struct {
 	Workers  []string `json:"workers,omitempty"`
 	Quorum   int      `json:"quorum,omitempty"`
 	Checks   []string `json:"checks"`
+	Metrics  []string `json:"metrics,omitempty"`
 	Problems []string `json:"problems,omitempty"`
 }
 
@@ -148,7 +152,13 @@ func (p *planner) add(a app, problems []string) {
 			p.mistake(a.key+key, text)
 		}
 	}
-	defer func() { p.found = append(p.found, f) }()
+	scraped := len(p.metrics)
+	defer func() {
+		for _, t := range p.metrics[scraped:] {
+			f.Metrics = append(f.Metrics, t.Page.URL)
+		}
+		p.found = append(p.found, f)
+	}()
 	if text := p.claim(a.name); text != "" {
 		bad("", text)
 		return
@@ -228,6 +238,7 @@ func (p *planner) addWorker(a app, w worker, top health.Node, bad func(key, text
 		checks[i].ID = leaves[i].ID
 	}
 	p.nodes = append(p.nodes, leaves...)
+	p.addMetrics(a, w, bad)
 	if w.unit != "" {
 		u := p.units[w.unit]
 		u.checks, u.workers = append(u.checks, leaves[0].ID), append(u.workers, top.ID)

@@ -26,6 +26,7 @@ const (
 	targetsPath     = "/targets"
 	maintenancePath = "/maintenance"
 	heartbeatPath   = "/heartbeat/"
+	discoveryPath   = "/sd"
 )
 
 // maintenance is what is sent to begin or to end a maintenance.
@@ -42,6 +43,9 @@ func (w *watcher) routes() []daemon.Route {
 		{Pattern: "GET " + fullPath, Handler: http.HandlerFunc(w.serveFull)},
 		{Pattern: "GET " + probe.SummaryPath, Handler: http.HandlerFunc(w.serveSummary)},
 		{Pattern: "GET " + targetsPath, Handler: http.HandlerFunc(w.serveTargets)},
+		{Pattern: "GET " + targetsPath + "/{app}/metrics", Handler: http.HandlerFunc(w.scraper.One)},
+		{Pattern: "GET " + targetsPath + "/{app}/{worker}/metrics", Handler: http.HandlerFunc(w.scraper.One)},
+		{Pattern: "GET " + discoveryPath, Handler: http.HandlerFunc(w.scraper.Discovery)},
 		{Pattern: heartbeatPath, Handler: http.StripPrefix(heartbeatPath, w.env.Heartbeats)},
 	}
 }

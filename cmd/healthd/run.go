@@ -122,19 +122,18 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 	if w.page != nil {
 		wg.Go(func() { w.page.Run(around) })
 	}
-	checks := daemon.Health{Live: w.alive, Ready: w.ready}
-	metrics := daemon.Metrics(w.registry())
-	serve := func(each net.Listener, routes []daemon.Route) {
+	serve := func(each net.Listener, p daemon.Private) {
 		if each != nil {
+			p.Metrics, p.Health, p.Log = w.scraper, daemon.Health{Live: w.alive, Ready: w.ready}, r.log
 			wg.Go(func() {
-				if err := (daemon.Private{Metrics: metrics, Health: checks, Routes: routes}).Run(around, each); err != nil {
+				if err := p.Run(around, each); err != nil {
 					r.log.Error("a private listener is not served any more", "err", err)
 				}
 			})
 		}
 	}
-	serve(l.private, w.routes())
-	serve(l.socket, w.controls())
+	serve(l.private, daemon.Private{Routes: w.routes(), Index: w.landing(), Serve: r.secured()})
+	serve(l.socket, daemon.Private{Routes: w.controls()})
 	<-w.judged // soon, also if ctx is done
 	wg.Go(func() { daemon.Supervise(around, r.log, w.status) })
 	daemon.Ready(r.log)

@@ -236,27 +236,35 @@ func TestRunWatchesUnits(t *testing.T) {
 	}
 }
 
-// TestMetricsAreDocumented: docs/health.md names all of them, and no others.
+// TestMetricsAreDocumented: docs/metrics.md names all of them with their kinds, and no
+// others.
 func TestMetricsAreDocumented(t *testing.T) {
 	systemBus(t)
-	i := start(t, t.TempDir(), quick+"[target.disk]\nchecks = ['disk:/', 'disk:/']\n")
+	app := newApp(t)
+	pages := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprintf(w, "# TYPE jobs_total counter\njobs_total 1\n%s\n", r.URL.Query().Get("line"))
+	}))
+	t.Cleanup(pages.Close)
+	i := start(t, t.TempDir(), quick+"[target.disk]\nchecks = ['disk:/', 'disk:/']\n"+
+		fmt.Sprintf("[target.shop]\nchecks = [%q]\nmetrics = %q\nsum = ['jobs_total']\n", app.URL, pages.URL)+
+		fmt.Sprintf("[target.bad]\nchecks = [%q]\nmetrics = %q\n", app.URL, pages.URL+"?line=x{"))
 	i.awaitNode("disk", health.Pass, "")
 	i.get("public.sock", "/health")
-	page, err := os.ReadFile("../../docs/health.md")
+	page, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ := strings.Cut(string(page), "## Metrics\n")
-	text, _, _ = strings.Cut(text, "\n## ")
-	documented := map[string]bool{}
-	for _, m := range regexp.MustCompile("`(healthd_[a-z_]+)[`{]").FindAllStringSubmatch(text, -1) {
-		documented[m[1]] = true
+	_, text, _ := strings.Cut(string(page), "\n## healthd\n")
+	documented := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(healthd_[a-z_]+)` \\| ([a-z]+) \\|").FindAllStringSubmatch(text, -1) {
+		documented[m[1]] = m[2]
 	}
 	_, metrics := i.get("metrics.sock", "/metrics")
-	shown := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (healthd_\w+) `).FindAllStringSubmatch(metrics, -1) {
+	shown := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (healthd_\w+) (\w+)$`).FindAllStringSubmatch(metrics, -1) {
 		if !strings.Contains(metrics, "# HELP "+m[1]+" What a check has measured.") {
-			shown[m[1]] = true
+			shown[m[1]] = m[2]
 		}
 	}
 	if d := cmp.Diff(documented, shown); d != "" || len(shown) < 15 {

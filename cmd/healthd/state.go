@@ -130,6 +130,20 @@ func (w *watcher) save() error {
 	return atomicfile.Replace(filepath.Join(w.c.stateDir(), stateFile), b)
 }
 
+// saveTimeout is how long saving waits for a scrape; the next time is soon.
+const saveTimeout = time.Second
+
+// saveSums stores what the sums of metrics are made of.
+func (w *watcher) saveSums() error {
+	ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	err := w.scraper.Save(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
 // keepSaving saves every now and then, and at the end.
 func (w *watcher) keepSaving(ctx context.Context) {
 	ticker := time.NewTicker(time.Duration(w.c.State.Save))
@@ -141,7 +155,7 @@ func (w *watcher) keepSaving(ctx context.Context) {
 			end = true
 		case <-ticker.C:
 		}
-		err := w.save()
+		err := errors.Join(w.save(), w.saveSums())
 		switch {
 		case err != nil && !failed:
 			w.log.Error("state is not saved", "err", err)

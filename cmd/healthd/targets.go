@@ -84,17 +84,21 @@ func (s *foundSet) problems() (n int) {
 // print writes a table for people.
 func (s *foundSet) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "TARGET\tGROUP\tFROM\tWEIGHT\tPUBLIC\tWORKERS\tCHECKS")
+	fmt.Fprintln(t, "TARGET\tGROUP\tFROM\tWEIGHT\tPUBLIC\tWORKERS\tMETRICS\tCHECKS")
 	for _, f := range s.Apps {
 		workers := "-"
 		if len(f.Workers) > 0 {
 			workers = fmt.Sprintf("%d, %d needed", len(f.Workers), f.Quorum)
 		}
+		metrics := "-"
+		if len(f.Metrics) > 0 {
+			metrics = fmt.Sprint(len(f.Metrics))
+		}
 		checks := strings.Join(f.Checks, " ")
 		if n := len(f.Checks); len(f.Workers) > 1 && n > 2 {
 			checks = fmt.Sprintf("%s … (%d)", strings.Join(f.Checks[:min(2, n)], " "), n)
 		}
-		fmt.Fprintln(t, strings.Join([]string{f.Name, cmp.Or(f.Group, "-"), f.Source, f.Weight, cmp.Or(cli.Printable(f.Public), "-"), workers, cli.Printable(checks)}, "\t"))
+		fmt.Fprintln(t, strings.Join([]string{f.Name, cmp.Or(f.Group, "-"), f.Source, f.Weight, cmp.Or(cli.Printable(f.Public), "-"), workers, metrics, cli.Printable(checks)}, "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -108,11 +108,11 @@ func TestTargetsAndCheck(t *testing.T) {
 	bus, app := systemBus(t), newApp(t)
 	t.Setenv("HEALTHD_PRIVATE__SOCKET", t.TempDir()+"/private.sock")
 	t.Setenv("HEALTHD_CONFIG_DIR", t.TempDir())
-	file := unitFile(t, "pay.service", "[X-Healthd]\nHealth="+app.URL+"/%n\nPublic=Payments\nCritical=yes\n")
+	file := unitFile(t, "pay.service", "[X-Healthd]\nHealth="+app.URL+"/%n\nMetrics=/metrics\nPublic=Payments\nCritical=yes\n")
 	bus.Load("pay.service", file, nil)
 	state := "state.dir=" + t.TempDir()
 	out, stderr, code := call("targets")
-	if code != cli.ExitOK || !regexp.MustCompile(`(?m)^pay +- +pay\.service +critical +Payments +- +unit:pay\.service `+regexp.QuoteMeta(app.URL)+`/pay\.service$`).MatchString(out) {
+	if code != cli.ExitOK || !regexp.MustCompile(`(?m)^pay +- +pay\.service +critical +Payments +- +1 +unit:pay\.service `+regexp.QuoteMeta(app.URL)+`/pay\.service$`).MatchString(out) {
 		t.Errorf("targets: %d %s%s", code, out, stderr)
 	}
 	if out, stderr, code := call("check", "--probe", "--set", state); code != cli.ExitOK || !strings.Contains(out, "ok    check pay/http: pass") || !strings.Contains(out, "ok    units: 1 with an [X-Healthd] section") {

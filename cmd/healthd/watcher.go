@@ -15,6 +15,7 @@ import (
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
 	"sidecar/internal/public"
+	"sidecar/internal/scrape"
 	"sidecar/internal/statuspage"
 )
 
@@ -37,6 +38,7 @@ type watcher struct {
 	audience  *public.Audience
 	handler   *public.Handler
 	metrics   *metrics
+	scraper   *scrape.Scraper
 	page      *statuspage.Page // nil without a status page
 
 	snapshot atomic.Pointer[health.Snapshot]
@@ -82,6 +84,9 @@ func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
 		w.follower = discover.New(discover.Options{Ignore: c.Discover.Ignore, Units: unitsOfTargets(c), Trust: trust, OnSet: w.onSet, OnState: w.onState, OnBus: w.onBus, Log: log})
 		w.env.Unit = unitOf(w.follower)
 	}
+	registry := w.registry()
+	w.scraper = scrape.New(scrape.Options{Own: registry, Limits: c.limits(), Dir: c.stateDir(), Log: log})
+	registry.MustRegister(w.scraper.Collector())
 	p := w.plan(nil)
 	tree, err := health.New(time.Now(), p.nodes)
 	if err != nil {
@@ -172,6 +177,7 @@ func (w *watcher) take(p *planner, silent []string) {
 	w.found = &foundSet{p.found, silent}
 	w.mu.Unlock()
 	w.scheduler.Set(p.checks)
+	w.scraper.Replace(p.metrics)
 	w.log.Info("watch", "targets", len(p.found), "checks", len(p.checks))
 	for _, f := range p.found {
 		for _, text := range f.Problems {

@@ -255,7 +255,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, out *output.Gro
 	defer stop()
 	if listener != nil {
 		wg.Go(func() {
-			if err := (daemon.Private{Metrics: daemon.Metrics(registry(line, out, in)), Health: health(line.Metrics)}).Run(around, listener); err != nil {
+			if err := (daemon.Private{Metrics: daemon.Metrics(registry(line, out, in)), Health: health(line.Metrics), Log: r.log}).Run(around, listener); err != nil {
 				r.log.Error("metrics are not served any more", "err", err)
 			}
 		})

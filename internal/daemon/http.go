@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -83,6 +84,8 @@ type Private struct {
 	Routes []Route
 	// Index answers /; nil: a list of all paths.
 	Index http.Handler
+	// Log is told of clients that break off a handshake, say; nil: the standard logger.
+	Log *slog.Logger
 	// Serve serves a listener with a server, as http.Server.Serve does; nil is that.
 	Serve func(*http.Server, net.Listener) error
 }
@@ -96,6 +99,9 @@ func Metrics(g prometheus.Gatherer) http.Handler {
 func (p Private) Run(ctx context.Context, l net.Listener) error {
 	s := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 90 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	if p.Log != nil {
+		s.ErrorLog = slog.NewLogLogger(p.Log.Handler(), slog.LevelWarn)
+	}
 	serve := p.Serve
 	if serve == nil {
 		serve = (*http.Server).Serve

@@ -26,6 +26,8 @@ type Section struct {
 	// Metrics is where the service has its metrics: a URL, or a path on the server
 	// of the first check; with specifiers as written.
 	Metrics string
+	// Sum are the families of metrics to sum over workers, as written.
+	Sum []string
 	// Critical: without this app the machine is not well. Info: it never changes
 	// how the machine is. Neither: the machine is degraded.
 	Critical, Info bool
@@ -53,7 +55,7 @@ type Section struct {
 
 // ParseSection reads the [X-Healthd] sections of the texts of unit files, the unit's
 // own first, then its drop-ins in systemd's order. Later values replace earlier ones,
-// but for Health and DependsOn, which add up and which an empty value clears, as lists
+// but for Health, DependsOn and Sum, which add up and which an empty value clears, as lists
 // do in systemd.syntax(7). found is whether there is such a section. Mistakes cost the
 // line that has them and are returned as text for people.
 func ParseSection(texts ...string) (s Section, found bool, problems []string) {
@@ -99,6 +101,8 @@ func (s *Section) set(key, value string) (err error) {
 		s.DependsOn = addTo(s.DependsOn, strings.Fields(value)...)
 	case "Metrics":
 		s.Metrics = value
+	case "Sum":
+		s.Sum = addTo(s.Sum, strings.Fields(value)...)
 	case "Public":
 		s.Public = value
 	case "Group":
@@ -129,7 +133,7 @@ func (s *Section) set(key, value string) (err error) {
 
 // sectionKeys returns the keys of a section.
 func sectionKeys() []string {
-	return []string{"Health", "Metrics", "Critical", "Info", "Workers", "Quorum", "Public", "Group", "DependsOn",
+	return []string{"Health", "Metrics", "Sum", "Critical", "Info", "Workers", "Quorum", "Public", "Group", "DependsOn",
 		"Interval", "Timeout", "Grace", "MemoryWarn", "CPUWarn"}
 }
 
