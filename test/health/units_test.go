@@ -253,3 +253,24 @@ func TestRestartUnderLoad(t *testing.T) {
 	m.Do(t, "healthd", "maintenance", "off", "pay")
 	m.await(t, "ALL-OK")
 }
+
+// TestStuckIsRestarted: a healthd that stands still is restarted by systemd's watchdog,
+// and who asks meanwhile waits, and is told the truth.
+func TestStuckIsRestarted(t *testing.T) {
+	m := bootWatched(t, "1s")
+	must(t, m.WriteFile(t.Context(), "/etc/systemd/system/healthd.service.d/watchdog.conf", []byte("[Service]\nWatchdogSec=5s\n"), 0o644))
+	m.Do(t, "systemctl", "daemon-reload")
+	m.Do(t, "systemctl", "restart", "healthd")
+	m.await(t, "ALL-OK")
+	stuck := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "healthd")
+	m.Do(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", "healthd")
+	if got := m.Do(t, "curl", "--silent", "--max-time", "90", "http://127.0.0.1:9480/health"); !strings.Contains(got, "ALL-OK") {
+		t.Errorf("who waited is told %s", got)
+	}
+	if now := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "healthd"); now == stuck {
+		t.Errorf("process %s was not replaced", now)
+	}
+	if log := m.Do(t, "journalctl", "-u", "healthd", "--no-pager"); !strings.Contains(log, "Watchdog timeout") {
+		t.Errorf("it was not the watchdog:\n%s", log)
+	}
+}
