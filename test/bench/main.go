@@ -30,7 +30,7 @@ import (
 
 func main() {
 	entries := flag.Int("n", 1_000_000, "`number` of journal entries and of syslog messages")
-	parts := flag.String("parts", "journal,outputs,syslog,spool,code", "what is measured, `names` with commas in between")
+	parts := flag.String("parts", "journal,outputs,syslog,spool,code,health", "what is measured, `names` with commas in between")
 	rounds := flag.Int("rounds", 3, "interleaved rounds")
 	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
 	reader := flag.String("read", "", "only read the journal of the directory that is the argument, with this `reader`")
@@ -86,6 +86,8 @@ func run(parts string, entries, rounds int, linesPath string) error {
 			err = benchSpool(dir)
 		case "code":
 			err = benchCode(dir)
+		case "health":
+			err = benchHealth(dir, rounds)
 		default:
 			err = fmt.Errorf("there is no part %q", part)
 		}
