@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -174,6 +175,7 @@ func (w *watcher) checkDiscovery(ctx context.Context) health.Result {
 func (w *watcher) take(p *planner, silent []string) {
 	w.mu.Lock()
 	w.units = p.units
+	maps.DeleteFunc(w.runs, func(unit string, _ runOf) bool { _, watched := p.units[unit]; return !watched })
 	w.found = &foundSet{p.found, silent}
 	w.mu.Unlock()
 	w.scheduler.Set(p.checks)
