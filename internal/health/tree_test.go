@@ -394,6 +394,31 @@ func TestHoldWhenTheClockIsSetBack(t *testing.T) {
 	m.want("n", pass, true)
 }
 
+// TestTheClockJumps: by the wall clock, which is all that a restart leaves of the times
+// before it, results of another hour are none, and the next one counts alone. What was
+// well is well with it, whatever the hysteresis; in maintenance time passes as it says.
+func TestTheClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
+		n := leaf("n")
+		n.Rise, n.Fall, n.Grace = 3, 3, time.Minute
+		m := start(t, n, leaf("kept"))
+		m.see("n", "pp")
+		if err := m.SetMaintenance("kept", m.now.Add(30*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		m.wait(jump)
+		m.want("n", unknown, false)
+		m.see("n", "p")
+		m.want("n", pass, true)
+		m.see("n", "f") // the first of three
+		m.want("n", pass, true)
+		m.see("kept", "p")
+		if until := m.node("kept").Until; until.IsZero() != (jump > 0) {
+			t.Errorf("after a jump of %v in maintenance until %v", jump, until)
+		}
+	}
+}
+
 func TestStale(t *testing.T) {
 	for _, state := range []string{"p", "w", "f", "u"} {
 		m := start(t, leaf("n"))

@@ -292,6 +292,16 @@ func TestManyNames(t *testing.T) {
 	if r := s.ask("GET", "/health/name-of-99"); r.StatusCode != 200 {
 		t.Error("a name that is left out of the list is not answered")
 	}
+	// Half of them down: nothing but these has room.
+	s.now = s.now.Add(time.Minute)
+	for i, n := range nodes {
+		s.set(n.ID, []health.State{health.Fail, health.Pass}[i%2])
+	}
+	s.publish()
+	b = body(t, s.ask("GET", "/health"))
+	if len(b) > 1023 || !strings.HasPrefix(b, `{"status":"fail","summary":"DOWN","up":false,"parts":[{"n":"Name of 00","s":"down"},{"n":"Name of 02","s":"down"},`) || strings.Contains(b, `"up"}`) {
+		t.Errorf("%d bytes: %s", len(b), b)
+	}
 }
 
 // TestAnswersHoldTheContract looks at what is answered about random machines.

@@ -111,6 +111,7 @@ func TestTheSameEverywhere(t *testing.T) {
 			{"HEAD /health HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK", "Connection: close\r\n", ""},
 			{"GET /health/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK", "Connection: close\r\n", answer},
 			{"HEAD /health/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK", "Connection: close\r\n", ""},
+			{"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\nRange: bytes=0-1\r\n\r\n", "HTTP/1.1 200 OK", "Connection: close\r\n", answer},
 			{"GET http://h/health?a=b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK", "Connection: close\r\n", answer},
 			{"GET /health HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 200 OK", "Connection: close\r\n", answer},
 		} {
@@ -138,16 +139,21 @@ func TestNothingRedirects(t *testing.T) {
 	l := loopback(t, "127.0.0.1:0")
 	serve(t, public.ServerOptions{Handler: healthy(t)}, l)
 	for request, want := range map[string]string{
-		"GET //health HTTP/1.1\r\nHost: h\r\n":                                         "404",
-		"GET /health/../health HTTP/1.1\r\nHost: h\r\n":                                "404",
-		"GET /health%2e HTTP/1.1\r\nHost: h\r\n":                                       "404",
-		"GET /%68ealth HTTP/1.1\r\nHost: h\r\n":                                        "200",
-		"OPTIONS * HTTP/1.1\r\nHost: h\r\n":                                            "405",
-		"PRI * HTTP/2.0\r\nHost: h\r\n":                                                "405",
-		"GET /health HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n":                  "200",
-		"GET /health HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n":                          "200",
-		"GET /health HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 7<<10) + "\r\n": "200",
-		"GET /health HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 8<<10) + "\r\n": "431",
+		"GET //health HTTP/1.1\r\nHost: h\r\n":                        "404",
+		"GET /health/../health HTTP/1.1\r\nHost: h\r\n":               "404",
+		"GET /health%2e HTTP/1.1\r\nHost: h\r\n":                      "404",
+		"GET /%68ealth HTTP/1.1\r\nHost: h\r\n":                       "200",
+		"OPTIONS * HTTP/1.1\r\nHost: h\r\n":                           "405",
+		"PRI * HTTP/2.0\r\nHost: h\r\n":                               "405",
+		"GET /health HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n": "200",
+		"GET /health HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n":         "200",
+		// An answer is that of now, whole, and in its own words, whatever is asked for.
+		"GET /health HTTP/1.1\r\nHost: h\r\nIf-None-Match: *\r\n":                                 "200",
+		"GET /health HTTP/1.1\r\nHost: h\r\nIf-Modified-Since: Fri, 20 Nov 2099 12:00:00 GMT\r\n": "200",
+		"GET /health HTTP/1.1\r\nHost: h\r\nRange: bytes=0-1\r\n":                                 "200",
+		"GET /health HTTP/1.1\r\nHost: h\r\nAccept: text/html;q=0, image/png\r\n":                 "200",
+		"GET /health HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 7<<10) + "\r\n":            "200",
+		"GET /health HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 8<<10) + "\r\n":            "431",
 	} {
 		got := exchange(t, dial(t, l), request+"Connection: close\r\n\r\n")
 		if !strings.HasPrefix(got, "HTTP/1.1 "+want+" ") && !strings.HasPrefix(got, "HTTP/1.0 "+want+" ") {
