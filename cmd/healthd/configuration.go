@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
-
 	"sidecar/internal/cli"
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
@@ -184,11 +182,6 @@ func (c *Config) check(e *settings.Effective) error {
 	}
 	if !cli.IsListenAddress(c.Private.Listen) {
 		bad("private.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Private.Listen)
-	}
-	if c.Private.Web != "" {
-		if err := web.Validate(c.Private.Web); err != nil {
-			bad("private.web", "%v", err)
-		}
 	}
 	if c.Private.Socket != "" && !filepath.IsAbs(c.Private.Socket) {
 		bad("private.socket", "want an absolute path, found %q", c.Private.Socket)

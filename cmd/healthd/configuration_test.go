@@ -135,7 +135,7 @@ func TestPlaces(t *testing.T) {
 
 // TestDocumentedConfiguration: every TOML example of these pages loads.
 func TestDocumentedConfiguration(t *testing.T) {
-	for _, page := range []string{"health.md", "hub.md", "status.md"} {
+	for _, page := range []string{"health.md", "hub.md", "status.md", "prometheus.md"} {
 		testExamples(t, "../../docs/"+page)
 	}
 }

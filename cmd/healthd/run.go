@@ -64,6 +64,9 @@ func (r *runner) run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	if err := r.c.checkWeb(); err != nil {
+		return err
+	}
 	w, err := newWatcher(r.c, r.log)
 	if err != nil {
 		return err

@@ -140,6 +140,18 @@ func (w *watcher) landing() http.Handler {
 	return page
 }
 
+// checkWeb returns what is wrong with the web configuration file of the private
+// listener.
+func (c *Config) checkWeb() error {
+	if c.Private.Web == "" {
+		return nil
+	}
+	if err := web.Validate(c.Private.Web); err != nil {
+		return cli.WithCode(cli.ExitConfig, fmt.Errorf("read private.web: %w", err))
+	}
+	return nil
+}
+
 // secured returns how the private listener is served: with TLS and passwords if the
 // configuration says so.
 func (r *runner) secured() func(*http.Server, net.Listener) error {

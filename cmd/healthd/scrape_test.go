@@ -136,13 +136,12 @@ func port(s *shop) int { return s.Listener.Addr().(*net.TCPAddr).Port }
 // TestMetricsMistakes: what is wrong with them is told as it is of checks.
 func TestMetricsMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"metrics = 'x'":                                       `target.a.metrics: parse page "x"`,
-		"metrics = '/m'\nsum = ['a:mxa']":                     `target.a.sum: sum "a:mxa": "mxa" is no mode`,
-		"sum = ['a']":                                         "target.a.sum: sums are made of metrics, and there is no place of them",
-		"metrics = 'http://127.0.0.1:1/m#mode=x'":             `target.a.metrics: mode "x": want strict or lenient`,
-		"metrics = 'http://127.0.0.1:1/m#every=1s'":           `target.a.metrics: parse page "http://127.0.0.1:1/m": unusable option "every"`,
-		"metrics = '/m'\n[metrics]\nmax_series = 0":           "metrics.max_series: want at least 1, found 0",
-		"metrics = '/m'\n[private]\nweb = '/nowhere/web.yml'": "private.web: open /nowhere/web.yml: no such file or directory",
+		"metrics = 'x'":                             `target.a.metrics: parse page "x"`,
+		"metrics = '/m'\nsum = ['a:mxa']":           `target.a.sum: sum "a:mxa": "mxa" is no mode`,
+		"sum = ['a']":                               "target.a.sum: sums are made of metrics, and there is no place of them",
+		"metrics = 'http://127.0.0.1:1/m#mode=x'":   `target.a.metrics: mode "x": want strict or lenient`,
+		"metrics = 'http://127.0.0.1:1/m#every=1s'": `target.a.metrics: parse page "http://127.0.0.1:1/m": unusable option "every"`,
+		"metrics = '/m'\n[metrics]\nmax_series = 0": "metrics.max_series: want at least 1, found 0",
 	} {
 		if _, _, err := load(t, "[target.a]\nchecks = ['http://127.0.0.1:1/']\n"+text+"\n"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)
@@ -160,6 +159,17 @@ func writePair(t *testing.T, dir string, pair tls.Certificate) {
 	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, "key.pem": {Type: "PRIVATE KEY", Bytes: key}} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestWebConfigurationIsWrong: it is an error of the configuration, in one line.
+func TestWebConfigurationIsWrong(t *testing.T) {
+	t.Setenv("HEALTHD_CONFIG_DIR", t.TempDir())
+	for _, verb := range []string{"run", "check"} {
+		_, stderr, code := call(verb, "--set", "private.web=/nowhere/web.yml", "--set", "discover.enabled=false", "--set", "state.dir="+t.TempDir())
+		if code != cli.ExitConfig || stderr != "healthd: read private.web: open /nowhere/web.yml: no such file or directory\n" {
+			t.Errorf("%s: %d %s", verb, code, stderr)
 		}
 	}
 }
