@@ -204,6 +204,9 @@ func (s *Summer) judge() {
 		if w.target == nil || w.target.generation != w.generation {
 			continue
 		}
+		for i := range w.target.runs {
+			w.target.runs[i].summed = false
+		}
 		for _, rs := range w.runs {
 			w.target.runs[rs.run].summed = s.sums[rs.sum].shown
 		}
@@ -311,6 +314,10 @@ func (s *Summer) countBuckets(f *sum, members []int32) {
 		sl := &s.slots[i]
 		if old[sl.group] {
 			s.settled[i] = 0
+			for _, w := range s.workers {
+				w.grow(len(s.slots))
+				w.last[i] = 0
+			}
 		}
 		if gone := old[sl.group] && sl.role == bucket && sl.workers == 0; gone {
 			delete(s.bySlot, string(byte(f.kind))+string(s.heads[sl.head:sl.end]))
