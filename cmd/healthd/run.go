@@ -140,6 +140,7 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 	<-w.judged // soon, also if ctx is done
 	wg.Go(func() { daemon.Supervise(around, r.log, w.status) })
 	daemon.Ready(r.log)
+	wg.Go(func() { daemon.Settle(around, r.log) })
 	// Until it is known what there is to watch, connections wait in the listeners: the
 	// answer would be that nothing is known, and a monitor would take it for an outage.
 	server := public.NewServer(public.ServerOptions{Handler: w.handler, MaxConns: r.c.Public.MaxConnections, Logger: r.log})

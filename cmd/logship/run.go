@@ -264,6 +264,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, out *output.Gro
 		daemon.Supervise(around, r.log, func() (string, bool) { return statusLine(line, out.Status()) })
 	})
 	daemon.Ready(r.log)
+	wg.Go(func() { daemon.Settle(around, r.log) })
 	said := make(chan struct{})
 	finished := context.AfterFunc(ctx, func() {
 		defer close(said)
