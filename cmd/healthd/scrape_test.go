@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"sidecar/internal/cli"
+	"sidecar/internal/probe"
 	"sidecar/internal/promtext"
 )
 
@@ -216,6 +218,17 @@ func TestPrivateListenerIsSecured(t *testing.T) {
 	}
 	if code, body := i.get("metrics.sock", "/metrics"); code != http.StatusBadRequest {
 		t.Errorf("without TLS: %d %s", code, body)
+	}
+	// And a hub asks it so.
+	t.Setenv("HEALTHD_TEST_HUB", "Basic "+base64.StdEncoding.EncodeToString([]byte("prometheus:secret")))
+	for options, want := range map[string]string{"&header.Authorization=env:HEALTHD_TEST_HUB": "says ", "": "status 401"} {
+		check, err := probe.Parse("healthd+tls://example.com#socket="+dir+"/metrics.sock&ca="+dir+"/cert.pem"+options, nil, probe.Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := runOnce(t.Context(), check); !strings.Contains(r.Text, want) {
+			t.Errorf("a hub with %q: %+v, want %s", options, r, want)
+		}
 	}
 	if code, _ := i.get("private.sock", "/metrics"); code != 200 { // its file mode protects it
 		t.Errorf("on the socket of the verbs: %d", code)
