@@ -253,6 +253,35 @@ func TestDiskFailsForAWhile(t *testing.T) {
 	}
 }
 
+// hanging is a disk that does not answer.
+type hanging struct {
+	memory
+	asked, answer chan struct{}
+}
+
+func (h hanging) Sync() error {
+	close(h.asked)
+	<-h.answer
+	return nil
+}
+
+// TestDiskHangs: what is known can be read all the same.
+func TestDiskHangs(t *testing.T) {
+	disk := hanging{make(memory, FileBytes), make(chan struct{}), make(chan struct{})}
+	r := &Ring{f: disk}
+	put(t, r, noon(), Up)
+	done := make(chan error)
+	go func() { done <- r.Sync() }()
+	<-disk.asked
+	if got := counts(r, noon()); got[Up] != 1 {
+		t.Errorf("%v", got)
+	}
+	close(disk.answer)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // memory is a file without a disk.
 type memory []byte
 

@@ -29,16 +29,18 @@ type file interface {
 // Ring is an open ring file. Its methods can be called concurrently. A file must not
 // be open twice.
 type Ring struct {
-	mu       sync.Mutex
+	slotsMu sync.Mutex // held for moments: a disk that hangs keeps nobody from reading
+	slots   [Days]slot // guarded by slotsMu
+
+	mu       sync.Mutex // held while the disk works
 	f        file
-	slots    [Days]slot // guarded by mu
-	today    sector     // the day that is written; guarded by mu
-	open     bool       // today is one; guarded by mu
-	copy     int        // which copy is written; guarded by mu
-	seq      uint64     // of the last write; guarded by mu
-	unsaved  bool       // today is not as in the file; guarded by mu
-	unsynced bool       // the file has what is not durable; guarded by mu
-	damaged  int        // immutable
+	today    sector // the day that is written; guarded by mu
+	open     bool   // today is one; guarded by mu
+	copy     int    // which copy is written; guarded by mu
+	seq      uint64 // of the last write; guarded by mu
+	unsaved  bool   // today is not as in the file; guarded by mu
+	unsynced bool   // the file has what is not durable; guarded by mu
+	damaged  int    // immutable
 }
 
 // slot is what is known of a day without reading it.
@@ -142,10 +144,11 @@ func newer(encoded ...[]byte) (newest *sector, which, damaged int) {
 // has a copy, so this need not mean that something was lost.
 func (r *Ring) Damaged() int { return r.damaged }
 
-// Counts returns the minutes of the day, and false if the file does not have it.
+// Counts returns the minutes of the day, and false if the file does not have it. It does
+// not wait for the disk.
 func (r *Ring) Counts(d Day) (Counts, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.slotsMu.Lock()
+	defer r.slotsMu.Unlock()
 	s := &r.slots[d%Days]
 	var c Counts
 	if !s.used || s.day != d {
@@ -175,9 +178,11 @@ func (r *Ring) Put(at time.Time, l Level) error {
 	minute := at.Unix() / 60 % minutesOfDay
 	if old := r.today.minutes[minute]; l > old {
 		r.today.minutes[minute] = l
+		r.slotsMu.Lock()
 		s := &r.slots[r.today.day%Days]
 		s.counts[old]--
 		s.counts[l]++
+		r.slotsMu.Unlock()
 		r.unsaved = true
 	}
 	if !r.unsaved {
@@ -221,7 +226,9 @@ func (r *Ring) turn(d Day) error {
 	if s != nil && s.day == uint32(d) {
 		r.today = *s
 	}
+	r.slotsMu.Lock()
 	r.slots[d%Days] = newSlot(&r.today)
+	r.slotsMu.Unlock()
 	r.open = true
 	return nil
 }
