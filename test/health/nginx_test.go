@@ -17,7 +17,7 @@ const statusPage = "../../docs/status.md"
 // all as docs/status.md says, the files for another host with a server of their own.
 func bootProxied(t *testing.T) watched {
 	t.Helper()
-	m := bootWatched(t, "1s")
+	m := bootWatched(t, "10s")
 	for name, data := range map[string][]byte{
 		"/srv/repo/deploy/nginx/healthd.conf": readFile(t, "../../deploy/nginx/healthd.conf"),
 		"/srv/repo/deploy/nginx/snippet.conf": readFile(t, "../../deploy/nginx/snippet.conf"),
@@ -34,7 +34,10 @@ func bootProxied(t *testing.T) watched {
 	// No nginx runs yet: what would reload it starts it.
 	m.Do(t, "bash", "-c", sudo+"systemctl() { command systemctl \"${@/#reload/restart}\"; }\n"+machine.Example(t, statusPage, "## Behind nginx", "sh"))
 	m.Do(t, "systemctl", "restart", "healthd")
-	m.awaitURL(t, "http://127.0.0.1/health", "200 ", "ALL-OK")
+	m.awaitCurl(t, "200 ", "ALL-OK", "http://127.0.0.1/health")
+	for _, path := range []string{"/", "/status", "/status.json", "/status/incidents"} { // written one after the other
+		m.awaitCurl(t, "200 ", "", "--header", "Host: status.example.com", "http://127.0.0.1"+path)
+	}
 	return m
 }
 
@@ -51,12 +54,12 @@ func (m watched) curl(t *testing.T, args ...string) (code, header, body string) 
 	return code, strings.ToLower(header), body
 }
 
-// awaitURL waits until what is at a URL has this status and text.
-func (m watched) awaitURL(t *testing.T, url, status, text string) {
+// awaitCurl waits until curl gets this status and text.
+func (m watched) awaitCurl(t *testing.T, status, text string, args ...string) {
 	t.Helper()
 	m.Await(t, time.Minute, func() (bool, string) {
-		code, _, body := m.curl(t, url)
-		return strings.HasPrefix(code, status) && strings.Contains(body, text), fmt.Sprintf("%s: got %s %s, want %s %s", url, code, body, status, text)
+		code, _, body := m.curl(t, args...)
+		return strings.HasPrefix(code, status) && strings.Contains(body, text), fmt.Sprintf("%v: got %s %s, want %s %s", args, code, body, status, text)
 	})
 }
 
@@ -124,14 +127,14 @@ func TestNginx(t *testing.T) {
 	m.checkCache(t)
 
 	m.Do(t, "touch", "/run/down-3001", "/run/down-3002")
-	m.awaitURL(t, "http://127.0.0.1/health", "503 ", `"summary":"DOWN"`)
-	m.awaitURL(t, "http://127.0.0.1/status", "200 ", "There is an outage")
-	m.awaitURL(t, "http://127.0.0.1/status.svg", "200 ", "outage")
+	m.awaitCurl(t, "503 ", `"summary":"DOWN"`, "http://127.0.0.1/health")
+	m.awaitCurl(t, "200 ", "There is an outage", "http://127.0.0.1/status")
+	m.awaitCurl(t, "200 ", "outage", "http://127.0.0.1/status.svg")
 	m.Do(t, "rm", "/run/down-3001", "/run/down-3002")
-	m.awaitURL(t, "http://127.0.0.1/health", "200 ", "ALL-OK")
+	m.awaitCurl(t, "200 ", "ALL-OK", "http://127.0.0.1/health")
 	// Nothing old is served when healthd is gone, and the files stay.
 	m.Do(t, "systemctl", "stop", "healthd.socket", "healthd.service")
-	m.awaitURL(t, "http://127.0.0.1/health", "502 ", "")
+	m.awaitCurl(t, "502 ", "", "http://127.0.0.1/health")
 	if code, _, body := m.curl(t, "--header", "Host: status.example.com", "http://127.0.0.1/status.json"); code != "200 OK" || !strings.Contains(body, `"down":`) {
 		t.Errorf("files for another host: %s %s", code, body)
 	}
@@ -168,7 +171,7 @@ func TestNginxWhileHealthdRestarts(t *testing.T) {
 	// The cache would hide the second of a restart.
 	m.Do(t, "sed", "-i", "s/proxy_cache healthd;/proxy_cache off;/", "/etc/nginx/snippets/healthd.conf")
 	m.Do(t, "systemctl", "restart", "nginx")
-	m.awaitURL(t, "http://127.0.0.1/health", "200 ", "ALL-OK")
+	m.awaitCurl(t, "200 ", "ALL-OK", "http://127.0.0.1/health")
 	self, err := os.Executable()
 	must(t, err)
 	must(t, m.CopyIn(t.Context(), self, "/opt/load", 0o755))
