@@ -32,7 +32,7 @@ setup:
 	@test/setup/apt.sh machine faults node oracle brokers health browser || echo "setup: goes on without the packages above"
 	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
 	@test/setup/unpack.sh senders rabbitmq || echo "setup: goes on without the programs above"
-	@test/setup/maven.sh || echo "setup: goes on without the broker above"
+	@test/setup/maven.sh || echo "setup: goes on without the jars above"
 
 check:
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "not gofmt-clean:"; gofmt -l cmd internal test; exit 1; }

@@ -35,8 +35,9 @@ const (
 type web struct {
 	name, path string
 	begin      func(dir, address string) (*exec.Cmd, error)
-	// of each round: requests per second, and latencies in seconds
-	rate, half, most, fresh []float64
+	// of each round: requests per second, processor time of the server for each, and
+	// latencies, in seconds
+	rate, cpu, half, most, fresh []float64
 }
 
 // benchHealth measures how fast /health is answered, beside what nginx does at its
@@ -62,9 +63,9 @@ func benchHealth(dir string, rounds int) error {
 			}
 		}
 	}
-	fmt.Printf("| %d clients, connections kept | requests/s, median (best) | ratio | alone: p50 | p99 | new connections: p99 |\n|---|--:|--:|--:|--:|--:|\n", healthClients)
+	fmt.Printf("| %d clients, connections kept | requests/s, median (best) | CPU of the server for each | one client: p50 | p99 | new connections: p99 |\n|---|--:|--:|--:|--:|--:|\n", healthClients)
 	for _, w := range webs {
-		fmt.Printf("| %s | %.0f (%.0f) | %.2f | %.0f µs | %.0f µs | %.0f µs |\n", w.name, median(w.rate), slices.Max(w.rate), median(w.rate)/median(webs[0].rate),
+		fmt.Printf("| %s | %.0f (%.0f) | %.1f µs | %.0f µs | %.0f µs | %.0f µs |\n", w.name, median(w.rate), slices.Max(w.rate), median(w.cpu)*1e6,
 			median(w.half)*1e6, median(w.most)*1e6, median(w.fresh)*1e6)
 	}
 	fmt.Printf("\n| healthd | processor, %% of a core | memory (RSS) |\n|---|--:|--:|\n")
@@ -227,12 +228,21 @@ func askOnce(address, path string) error {
 
 // measure runs one round.
 func (w *web) measure(parent string, probes *atomic.Int64) error {
-	return serving(parent, w.path, w.begin, func(address string, _ int) error {
+	return serving(parent, w.path, w.begin, func(address string, pid int) error {
 		before := probes.Load()
+		cpu, _, err := processCost(pid)
+		if err != nil {
+			return err
+		}
 		requests, err := w.load(address)
 		if err != nil {
 			return err
 		}
+		after, _, err := processCost(pid)
+		if err != nil {
+			return err
+		}
+		w.cpu = append(w.cpu, (after-cpu).Seconds()/float64(requests))
 		w.rate = append(w.rate, float64(requests)/healthLoad.Seconds())
 		one, err := newAsker(address, w.path)
 		if err != nil {
@@ -321,17 +331,25 @@ func watchTargets(parent, target string, n, rounds int) (core float64, rss int64
 	return core, rss, err
 }
 
-// processCost returns the processor time and the resident set of a process (proc(5)).
+// processCost returns the processor time of a process and its children, and the
+// resident set of the process (proc(5)).
 func processCost(pid int) (cpu time.Duration, rss int64, err error) {
-	stat, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	status, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err := errors.Join(err1, err2); err != nil {
+	children, err1 := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
+	stat, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	status, err3 := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return 0, 0, err
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	user, err1 := strconv.Atoi(fields[11])
 	system, err2 := strconv.Atoi(fields[12])
 	_, text, _ := strings.Cut(string(status), "VmRSS:")
-	_, err3 := fmt.Sscan(text, &rss)
-	return time.Duration(user+system) * time.Second / clockTicks, rss << 10, errors.Join(err1, err2, err3)
+	_, err3 = fmt.Sscan(text, &rss)
+	cpu, err = time.Duration(user+system)*time.Second/clockTicks, errors.Join(err1, err2, err3)
+	for child := range strings.FieldsSeq(string(children)) {
+		id, err1 := strconv.Atoi(child)
+		more, _, err2 := processCost(id)
+		cpu, err = cpu+more, errors.Join(err, err1, err2)
+	}
+	return cpu, rss << 10, err
 }
