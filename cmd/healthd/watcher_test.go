@@ -4,12 +4,15 @@ import (
 	"context"
 	"log/slog"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sidecar/internal/discover"
 	"sidecar/internal/health"
 	"sidecar/internal/probe"
 	"sidecar/internal/public"
@@ -158,4 +161,42 @@ func TestStuckScheduler(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestForgetsWhatIsGone: what is remembered of a job, a certificate or a unit goes with
+// it, but not before it is known what there is.
+func TestForgetsWhatIsGone(t *testing.T) {
+	c, _, err := load(t, "", "state.dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWatcher(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := `{"version":1,"tree":{"version":1,"nodes":{}},"heartbeats":{"a-job":{}},"certificates":{"cert:/a-file#":{}}}`
+	if err := w.restoreFrom([]byte(saved)); err != nil {
+		t.Fatal(err)
+	}
+	w.runs["a-unit.service"] = runOf{}
+	for _, known := range []bool{false, true} {
+		if known {
+			w.onSet(&discover.Set{})
+		}
+		if err := w.save(); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(c.stateDir(), stateFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"a-job", "a-file"} {
+			if strings.Contains(string(b), name) == known {
+				t.Errorf("it is known what there is: %v, and saved: %s", known, b)
+			}
+		}
+		if _, kept := w.runs["a-unit.service"]; kept == known {
+			t.Errorf("it is known what there is: %v, runs are %v", known, w.runs)
+		}
+	}
 }
