@@ -26,7 +26,10 @@ type builder struct {
 func (t *Target) build(page []byte, f Format) (Report, error) {
 	t.reset(f)
 	for n := 1; len(page) > 0; n++ {
-		line, rest, newline := bytes.Cut(page, []byte{'\n'})
+		line, rest, newline := page, page[len(page):], false
+		if end := bytes.IndexByte(page, '\n'); end >= 0 {
+			line, rest, newline = page[:end], page[end+1:], true
+		}
 		reason, ok := t.readLine(line, newline)
 		switch {
 		case !newline && ok:
@@ -91,8 +94,8 @@ func (t *Target) readLine(line []byte, newline bool) (Reason, bool) {
 		return CarriageReturn, false
 	}
 	rest := line
-	if t.format == Text {
-		rest = bytes.TrimLeft(line, " \t")
+	for t.format == Text && len(rest) > 0 && (rest[0] == ' ' || rest[0] == '\t') {
+		rest = rest[1:]
 	}
 	switch {
 	case len(rest) == 0 && t.format == OpenMetrics:
@@ -173,6 +176,10 @@ func (t *Target) readHeader(line []byte) (Reason, bool) {
 	}
 	if reason, ok := t.checkName(name); !ok {
 		return reason, false
+	}
+	// Families without samples take memory too.
+	if _, ok := t.byName[string(name)]; !ok && len(t.families) >= t.limits.Series {
+		return TooManySeries, false
 	}
 	return t.describe(keyword, name, text)
 }

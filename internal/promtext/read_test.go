@@ -275,6 +275,10 @@ func TestLimitsOfPages(t *testing.T) {
 			t.Error("4 new series were let in")
 		}
 	}
+	families := "# TYPE a gauge\n# TYPE b gauge\n# HELP b c\n"
+	if report := read(t, NewTarget(Options{Lenient: true, Limits: Limits{Series: 2}}), families+"# HELP c d\n", Text); report.Families != 2 || report.Counts[TooManySeries] != 1 {
+		t.Errorf("headers of 3 families: %+v", report)
+	}
 	if got := DefaultLimits(); got != (Limits{}).filled() {
 		t.Errorf("%+v", got)
 	}
