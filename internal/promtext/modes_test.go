@@ -222,6 +222,22 @@ func TestNaNDoesNotStay(t *testing.T) {
 	f.want(t, `c{app="x"} 5`, counterType+"c 5\n")
 	f.want(t, `c{app="x"} NaN`, counterType+"c NaN\n")
 	f.want(t, `c{app="x"} 1`, counterType+"c 1\n")
+	f.want(t, `c{app="x"} +Inf`, counterType+"c +Inf\n")
+	f.want(t, `c{app="x"} 2`, counterType+"c 2\n")
+}
+
+// TestOtherFormatIsNoRestart: prom-client calls a counter hits in text and hits_total
+// in OpenMetrics; that hits is not in the page in between does not end it.
+func TestOtherFormatIsNoRestart(t *testing.T) {
+	f := newFleet(1, Rule{"hits*", Sum})
+	for i, page := range []string{"# TYPE hits counter\nhits 5\n", "# TYPE hits counter\nhits_total 6\n# EOF\n", "# TYPE hits counter\nhits 7\n"} {
+		read(t, f.targets[0], page, Format(i%2))
+		f.summer.Sum(f.targets)
+	}
+	page, _ := f.merger.Append(nil, Text, f.targets, []*Summer{f.summer})
+	if !strings.Contains(string(page), "hits{app=\"x\"} 7\n") {
+		t.Errorf("%s", page)
+	}
 }
 
 // TestPromClientDefaults: what prom-client collects by default, by the seed rules.

@@ -291,6 +291,9 @@ func TestOwnPage(t *testing.T) {
 	if want := strings.Replace(in, "healthd_x", "# TYPE healthd_x untyped\nhealthd_x", 1); got != want {
 		t.Errorf("%s", got)
 	}
+	if got := samples(merge(t, []*Target{readText(t, Options{Own: true}, "a{ app=\"b\" } 1\na{ } 2\n")})); !slices.Equal(got, []string{"a 2", `a{app="b"} 1`}) {
+		t.Errorf("%q", got)
+	}
 }
 
 // TestInsertedLabelsAreEscaped, as names of apps are the operator's.
@@ -345,6 +348,31 @@ func TestParseContentType(t *testing.T) {
 	for _, header := range []string{"", ";", "text/html", "application/json", "application/openmetrics-text; version=2.0.0", "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"} {
 		if _, err := ParseContentType(header); err == nil {
 			t.Errorf("%q is read", header)
+		}
+	}
+}
+
+// TestEqualHashes: series are told apart by their labels, whatever their hashes are.
+func TestEqualHashes(t *testing.T) {
+	target := readText(t, Options{App: "x", Worker: "1"}, "a{b=\"c\",d=\"\"} 1\n")
+	for line, want := range map[string]bool{
+		`a{b="c"} `: true, `a{e="",b="c"} `: true, `a `: false, `b{b="c"} `: false, `a{b="d"} `: false, `a{c="b"} `: false, `a{b="c",d="e"} `: false,
+	} {
+		var s sample
+		s.parseHead([]byte(line), Text)
+		if got := target.same(s.name, s.labels, target.lines[0]); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+	var seen table
+	for n := range uint32(200) {
+		is := func(number uint32) bool { return number == n }
+		if seen.has(4, is) {
+			t.Fatalf("%d is there", n)
+		}
+		seen.add(4, n)
+		if !seen.has(4, is) {
+			t.Fatalf("%d is not there", n)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (r *stateReader) worker(rest []byte) error {
 	if len(r.summer.workers) == before || r.summer.workers[before] != w {
 		return errors.New("workers out of order")
 	}
-	w.start, w.first = v, false
+	w.start = v
 	return nil
 }
 
