@@ -82,7 +82,7 @@ func BenchmarkRead(b *testing.B) {
 
 // BenchmarkMerge is a whole scrape but for the network: pages are read and merged.
 func BenchmarkMerge(b *testing.B) {
-	for _, size := range [][2]int{{10, 10_000}, {20, 2_000}} {
+	for _, size := range [][2]int{{10, 10_000}, {20, 2_000}, {1, 1_000}, {1, 100_000}, {200, 200}} {
 		b.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(b *testing.B) {
 			s := newScene(b, size[0], size[1], false)
 			var m Merger

@@ -298,8 +298,8 @@ func TestOwnPage(t *testing.T) {
 
 // TestInsertedLabelsAreEscaped, as names of apps are the operator's.
 func TestInsertedLabelsAreEscaped(t *testing.T) {
-	got := merge(t, []*Target{readText(t, Options{App: "a\"\\\n", Worker: "ü"}, "a 1\n")})
-	if want := "# TYPE a untyped\na{app=\"a\\\"\\\\\\n\",worker=\"ü\"} 1\n"; got != want {
+	got := merge(t, []*Target{readText(t, Options{App: "a\"\\\n", Worker: "ü\xff"}, "a 1\n")})
+	if want := "# TYPE a untyped\na{app=\"a\\\"\\\\\\n\",worker=\"ü\uFFFD\"} 1\n"; got != want {
 		t.Errorf("%s", got)
 	}
 }

@@ -116,7 +116,8 @@ type SumReport struct {
 }
 
 // NewSummer returns a summer of the workers of app that follows the first of rules
-// which is for a family. It makes at most limit series. epoch, say the time in
+// which is for a family. It makes at most limit series, those included that no worker
+// has any more. epoch, say the time in
 // seconds, is what the state of this summer is told by from one that it does not
 // continue, see Epoch.
 func NewSummer(app string, rules []Rule, limit int, epoch int64) *Summer {
@@ -164,7 +165,8 @@ func (s *Summer) Sum(workers []*Target) SumReport {
 	return s.report
 }
 
-// Forget takes a worker away for good. What it counted stays in the sums.
+// Forget takes a worker away for good. What it counted stays in the sums, but for
+// histograms that the others have with other buckets; its gauges do not stay.
 func (s *Summer) Forget(name string) {
 	if i, ok := slices.BinarySearchFunc(s.workers, name, byName); ok {
 		s.settleAll(s.workers[i])

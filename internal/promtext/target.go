@@ -3,6 +3,7 @@ package promtext
 import (
 	"bytes"
 	"hash/maphash"
+	"strings"
 )
 
 // Options are those of a Target.
@@ -192,8 +193,9 @@ func appendExemplar(dst, exemplar []byte) []byte {
 	return append(append(dst, ' '), exemplar...)
 }
 
-// appendLabel appends name="value", with the escapes that value needs.
+// appendLabel appends name="value", with the escapes that value needs, and as UTF-8.
 func appendLabel(dst []byte, name, value string) []byte {
+	value = strings.ToValidUTF8(value, "\uFFFD")
 	dst = append(append(dst, name...), `="`...)
 	for i := range len(value) {
 		switch c := value[i]; c {
