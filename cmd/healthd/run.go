@@ -79,10 +79,8 @@ func (r *runner) run(ctx context.Context) error {
 	if err := w.restore(); err != nil {
 		return explainState(err)
 	}
-	if err := w.save(); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		// That may be what it has to tell: keepSaving tries again.
-		r.log.Error("state is not saved", "err", err)
-	} else if err != nil {
+	// A full disk may be what it has to tell: keepSaving tries again, and says so.
+	if err := w.save(); err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return explainState(err)
 	}
 	l, err := r.listen()

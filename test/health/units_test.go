@@ -274,3 +274,33 @@ func TestStuckIsRestarted(t *testing.T) {
 		t.Errorf("it was not the watchdog:\n%s", log)
 	}
 }
+
+// TestFullDisk: a healthd that cannot store anything starts and answers, and stores again
+// when there is room.
+func TestFullDisk(t *testing.T) {
+	m := bootWatched(t, "1s")
+	const dir = "/var/lib/healthd"
+	m.Do(t, "systemctl", "stop", "healthd.service", "healthd.socket")
+	m.Do(t, "mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", dir)
+	m.Do(t, "chown", "healthd:", dir)
+	m.Do(t, "sh", "-c", "cat /dev/zero > "+dir+"/full || true")
+	m.Do(t, "systemctl", "start", "healthd.socket", "healthd.service")
+	m.await(t, "ALL-OK")
+	if got := m.Do(t, "systemctl", "is-active", "healthd"); got != "active" {
+		t.Errorf("healthd is %s", got)
+	}
+	logged := func(want string) {
+		t.Helper()
+		m.Await(t, time.Minute, func() (bool, string) {
+			log, _, _ := m.Run(t.Context(), "journalctl", "-u", "healthd", "--no-pager")
+			return strings.Count(log, want) == 1, "the log is to have once " + want
+		})
+	}
+	logged("state is not saved")
+	m.Do(t, "rm", dir+"/full")
+	logged("state is saved again")
+	m.await(t, "ALL-OK")
+	if state := m.Do(t, "cat", dir+"/state.json"); !json.Valid([]byte(state)) {
+		t.Errorf("saved is %q", state)
+	}
+}
