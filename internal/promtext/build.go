@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"hash/maphash"
 	"math"
-	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
@@ -390,75 +389,6 @@ func appendEscapes(dst, value []byte) []byte {
 		}
 	}
 	return dst
-}
-
-// admit puts the series of s, with the head l, into the table of the page. It returns
-// false if it is there or if there are too many.
-func (t *Target) admit(s *sample, l line) (Reason, bool) {
-	own, labels := s.name, s.labels
-	if !s.plain {
-		t.other.parseHead(t.heads[l.head:l.end], t.format)
-		own, labels = t.other.name, t.other.labels[t.inserted():]
-	}
-	h := t.hash(own, labels)
-	if t.fresh.has(h, func(other uint32) bool { return t.same(own, labels, t.lines[other]) }) {
-		return DuplicateSeries, false
-	}
-	if t.fresh.count >= t.limits.Series {
-		return TooManySeries, false
-	}
-	if t.series.count > 0 && !t.series.has(h, nil) {
-		if t.fresh.unknown >= t.limits.NewSeries {
-			return TooManyNew, false
-		}
-		t.fresh.unknown++
-	}
-	t.fresh.add(h, uint32(len(t.lines)))
-	return 0, true
-}
-
-// inserted returns how many labels t puts into a line.
-func (t *Target) inserted() int {
-	switch {
-	case t.options.Own:
-		return 0
-	case t.options.Worker == "":
-		return 1
-	}
-	return 2
-}
-
-// hash returns a hash of a series that does not depend on the order of its labels. A
-// label without a value is as good as none.
-func (t *Target) hash(name []byte, labels []label) uint64 {
-	h := maphash.Bytes(t.seed, name)
-	for _, l := range labels {
-		if len(l.value) > 0 {
-			h += bits.RotateLeft64(maphash.Bytes(t.seed, l.name), 1) * (maphash.Bytes(t.seed, l.value) | 1)
-		}
-	}
-	return h
-}
-
-// same reports whether name and labels are the series of a line that was read before.
-func (t *Target) same(name []byte, labels []label, l line) bool {
-	var other sample
-	other.parseHead(t.heads[l.head:l.end], t.format)
-	return string(name) == string(other.name) && within(labels, other.labels[t.inserted():]) && within(other.labels[t.inserted():], labels)
-}
-
-// within reports whether all labels of a that have a value are in b.
-func within(a, b []label) bool {
-	for _, l := range a {
-		found := len(l.value) == 0
-		for _, o := range b {
-			found = found || string(l.name) == string(o.name) && string(l.value) == string(o.value)
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
 }
 
 // keepSample puts a sample into the page and the memo.
