@@ -46,7 +46,7 @@ Exit codes: 0 all well, 1 a check failed, 4 systemd cannot be asked, 77 no permi
 func check(cmd *cobra.Command, c *Config, files []string, once bool) error {
 	r := cli.NewReport(cmd, files)
 	r.Add("public", nil, strings.Join(c.Public.Listen, " "))
-	r.Add("private", c.checkWeb(), strings.TrimSpace(c.Private.Listen+" "+c.Private.Web))
+	r.Add("private", c.checkWeb(), strings.TrimSpace(strings.Join(c.Private.Listen, " ")+" "+c.Private.Web))
 	found, err := checkState(c.stateDir())
 	r.Add("state directory", err, found)
 	found, err = checkSocket(c.socketPath())

@@ -30,9 +30,9 @@ type Config struct {
 		Monitors       map[string]string `toml:"monitors"`
 	} `toml:"public"`
 	Private struct {
-		Listen string `toml:"listen"`
-		Socket string `toml:"socket"`
-		Web    string `toml:"web"`
+		Listen []string `toml:"listen"`
+		Socket string   `toml:"socket"`
+		Web    string   `toml:"web"`
 	} `toml:"private"`
 	Discover struct {
 		Enabled bool     `toml:"enabled"`
@@ -119,7 +119,7 @@ func defaultConfig() Config {
 	c.Public.Listen = []string{"127.0.0.1:9480", "[::1]:9480"}
 	c.Public.MaxConnections = public.DefaultMaxConns
 	c.Public.Quiet = settings.Duration(public.DefaultQuiet)
-	c.Private.Listen = "127.0.0.1:9481"
+	c.Private.Listen = []string{"127.0.0.1:9481"}
 	c.Discover.Enabled = true
 	c.Discover.Ignore = []string{"systemd-*", "getty@", "serial-getty@", "console-*", "dbus*", "networkd-*", "keyboard-*", "e2scrub*", "apt-*", "cloud-*", "healthd"}
 	c.Probe.Concurrency = probe.DefaultConcurrency
@@ -180,8 +180,10 @@ func (c *Config) check(e *settings.Effective) error {
 			bad("public.monitors."+name, "want a part of the User-Agent of the monitor")
 		}
 	}
-	if !cli.IsListenAddress(c.Private.Listen) {
-		bad("private.listen", `%q is not an address: want host:port, unix:/path, or "" for off`, c.Private.Listen)
+	for _, address := range c.Private.Listen {
+		if address == "" || !cli.IsListenAddress(address) {
+			bad("private.listen", "%q is not an address: want host:port or unix:/path", address)
+		}
 	}
 	if c.Private.Socket != "" && !filepath.IsAbs(c.Private.Socket) {
 		bad("private.socket", "want an absolute path, found %q", c.Private.Socket)

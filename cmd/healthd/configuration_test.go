@@ -80,7 +80,7 @@ func TestConfigurationMistakes(t *testing.T) {
 			}
 		}
 	}
-	bad("public.listen = ['x']\nprivate.listen = '1'\nprivate.socket = 'a'", `public.listen: "x" is not an address`, "private.listen:", "private.socket: want an absolute path")
+	bad("public.listen = ['x']\nprivate.listen = ['1']\nprivate.socket = 'a'", `public.listen: "x" is not an address`, "private.listen:", "private.socket: want an absolute path")
 	bad("public.listen = ['']", "is not an address")
 	bad("public.max_connections = 0\npublic.quiet = '1s'\nprobe.concurrency = 0\nstate.save = '1ms'", "at least 1", "at least 1m", "at least 1", "at least 1s")
 	bad("judge.rise = 0\njudge.fall = 61", "healthd.toml:1: set judge.rise: want 1 to 60, found 0", "judge.fall")
@@ -107,7 +107,7 @@ func TestConfigurationMistakes(t *testing.T) {
 	bad("[target.a]\nchecks = ['tcp://127.0.0.1:1']\nrise = 61", "rise 61")
 	bad("[target]\nweb-01 = { checks = ['healthd://10.0.0.1'] }\nweb-02 = { checks = ['healthd://10.0.0.2'] }", "healthd.toml:2: set target.web-01.checks: parse check \"healthd://10.0.0.1\": the address is not of this machine's loopback interface: set probe.allow_remote", "target.web-02.checks")
 	bad("probe.allow_remote = true\n[target]\nweb-01 = { checks = ['healthd://10.0.0.1'] }\nweb-02 = { checks = ['healthd://10.0.0.1'] }", `target.web-02.checks: check "healthd://10.0.0.1": it is that of web-01 already`)
-	bad("private.listen = '127.0.0.1:9999'\n[target]\nme = { checks = ['healthd://127.0.0.1:9999'] }", "that is this healthd, which would keep itself down")
+	bad("private.listen = ['127.0.0.1:9998', '127.0.0.1:9999']\n[target]\nme = { checks = ['healthd://127.0.0.1:9999'] }", "that is this healthd, which would keep itself down")
 	bad("[target]\nweb-01 = { group = 'web', checks = ['healthd://127.0.0.1/health'] }", "want healthd://host:port", "target.web-01.group: there is no group \"web\"")
 	bad("[group.web]\nquorum = 2\nof = 1", "quorum 2 of 1")
 	if _, _, err := load(t, "[target.a]\nchecks = ['tcp://127.0.0.1:1', 'unit:x.service']\ndepends_on = ['not-deployed-yet']\nx = 2\ny = 5"); err != nil {

@@ -25,12 +25,12 @@ const (
 // listeners are where healthd is asked.
 type listeners struct {
 	public  []net.Listener
-	private net.Listener // nil for none
+	private []net.Listener
 	socket  net.Listener // of the verbs
 }
 
 func (l *listeners) close() {
-	for _, each := range append(slices.Clone(l.public), l.private, l.socket) {
+	for _, each := range append(slices.Concat(l.public, l.private), l.socket) {
 		if each != nil {
 			_ = each.Close() // nothing has been served yet
 		}
@@ -48,42 +48,50 @@ func (r *runner) listen() (*listeners, error) {
 		}
 	}()
 	passed, err := r.inherit()
-	l.public = passed[publicName]
+	l.public, l.private = passed[publicName], passed[privateName]
 	if err != nil {
 		return nil, err
 	}
+	if l.public, err = r.open(l.public, r.c.Public.Listen); err != nil {
+		return nil, fmt.Errorf("open public.listen: %w", err)
+	}
 	for _, address := range r.c.Public.Listen {
-		if has(passed[publicName], address) {
-			continue
-		}
-		each, err := daemon.Listen(address)
-		if noAddress(err) && len(l.public) > 0 {
-			r.log.Warn("an address is not of this machine, and is left out", "listen", address, "err", err)
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open public.listen: %w", err)
-		}
-		l.public = append(l.public, each)
-		if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix && !has(passed[publicName], address) {
 			// It is public: whoever proxies for it may connect.
 			if err := os.Chmod(path, 0o666); err != nil {
 				return nil, fmt.Errorf("open public.listen: %w", err)
 			}
 		}
 	}
-	if private := passed[privateName]; len(private) > 0 {
-		l.private = private[0]
-	} else if r.c.Private.Listen != "" {
-		if l.private, err = daemon.Listen(r.c.Private.Listen); err != nil {
-			return nil, fmt.Errorf(`open private.listen: %w; "" switches it off`, err)
-		}
+	if l.private, err = r.open(l.private, r.c.Private.Listen); err != nil {
+		return nil, fmt.Errorf("open private.listen: %w; [] switches it off", err)
 	}
 	if l.socket, err = listenSocket(r.c.socketPath()); err != nil {
 		return nil, explainSocket(err)
 	}
 	ok = true
 	return l, nil
+}
+
+// open returns passed with listeners at the addresses that none of passed has. With an
+// error it returns those that are open.
+func (r *runner) open(passed []net.Listener, addresses []string) ([]net.Listener, error) {
+	all := slices.Clone(passed)
+	for _, address := range addresses {
+		if has(passed, address) {
+			continue
+		}
+		each, err := daemon.Listen(address)
+		if noAddress(err) && len(all) > 0 {
+			r.log.Warn("an address is not of this machine, and is left out", "listen", address, "err", err)
+			continue
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, each)
+	}
+	return all, nil
 }
 
 // listenSocket opens the socket of the verbs, which only this user and root may use.

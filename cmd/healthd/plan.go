@@ -270,7 +270,7 @@ func (p *planner) parse(a app, text string) (probe.Check, error) {
 // machine returns what is wrong with asking another healthd: a line that was copied and
 // not changed makes a quorum of one machine.
 func (p *planner) machine(a app, check probe.Check) error {
-	if strings.HasPrefix(check.Key, "healthd://"+p.c.Private.Listen+"#") {
+	if slices.ContainsFunc(p.c.Private.Listen, func(own string) bool { return strings.HasPrefix(check.Key, "healthd://"+own+"#") }) {
 		return fmt.Errorf("check %q: that is this healthd, which would keep itself down", strings.TrimSuffix(check.Key, "#"))
 	}
 	if other, taken := p.hubs[check.Key]; taken {

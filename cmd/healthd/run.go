@@ -87,7 +87,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info("start", "version", cli.Version(), "public", addresses(l.public), "private", addresses([]net.Listener{l.private}))
+	r.log.Info("start", "version", cli.Version(), "public", addresses(l.public), "private", addresses(l.private))
 	return r.supervise(ctx, w, l)
 }
 
@@ -103,9 +103,7 @@ func explainState(err error) error {
 func addresses(all []net.Listener) []string {
 	var texts []string
 	for _, l := range all {
-		if l != nil {
-			texts = append(texts, l.Addr().String())
-		}
+		texts = append(texts, l.Addr().String())
 	}
 	return texts
 }
@@ -124,16 +122,17 @@ func (r *runner) supervise(ctx context.Context, w *watcher, l *listeners) error 
 		wg.Go(func() { w.page.Run(around) })
 	}
 	serve := func(each net.Listener, p daemon.Private) {
-		if each != nil {
-			p.Metrics, p.Health, p.Log = w.scraper, daemon.Health{Live: w.alive, Ready: w.ready}, r.log
-			wg.Go(func() {
-				if err := p.Run(around, each); err != nil {
-					r.log.Error("a private listener is not served any more", "err", err)
-				}
-			})
-		}
+		p.Metrics, p.Health, p.Log = w.scraper, daemon.Health{Live: w.alive, Ready: w.ready}, r.log
+		wg.Go(func() {
+			if err := p.Run(around, each); err != nil {
+				r.log.Error("a private listener is not served any more", "err", err)
+			}
+		})
 	}
-	serve(l.private, daemon.Private{Routes: w.routes(), Index: w.landing(), Serve: r.secured()})
+	index := w.landing()
+	for _, each := range l.private {
+		serve(each, daemon.Private{Routes: w.routes(), Index: index, Serve: r.secured()})
+	}
 	serve(l.socket, daemon.Private{Routes: w.controls()})
 	<-w.judged // soon, also if ctx is done
 	wg.Go(func() { daemon.Supervise(around, r.log, w.status) })

@@ -74,6 +74,12 @@ func start(t *testing.T, dir, text string) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startWith(t, dir, c)
+}
+
+// startWith starts a healthd with a configuration that has its sockets in dir.
+func startWith(t *testing.T, dir string, c *Config) *instance {
+	t.Helper()
 	i := &instance{t: t, dir: dir, c: c, log: new(lockedBuffer)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -249,3 +249,18 @@ func TestBench(t *testing.T) {
 		}
 	}
 }
+
+// TestPrivateListeners: there may be several, one for the network and one for jobs here.
+func TestPrivateListeners(t *testing.T) {
+	systemBus(t)
+	dir := t.TempDir()
+	c, _, err := load(t, quick, "state.dir="+dir+"/state", "private.socket="+dir+"/private.sock", "public.listen=unix:"+dir+"/public.sock",
+		`private.listen=["unix:`+dir+`/one.sock", "unix:`+dir+`/two.sock"]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := startWith(t, dir, c)
+	for _, socket := range []string{"one.sock", "two.sock"} {
+		i.until(func() bool { code, _ := i.get(socket, "/metrics"); return code == 200 }, i.log.String)
+	}
+}

@@ -115,7 +115,7 @@ func TestHistorySurvivesKill(t *testing.T) {
 	app.down.Store(true)
 	i := &instance{t: t, dir: dir, log: new(lockedBuffer)}
 	config := filepath.Join(dir, "healthd.toml")
-	text := "discover.enabled = false\n" + quick + "grace = '100ms'\n[public]\nlisten = ['unix:" + dir + "/public.sock']\n[private]\nlisten = ''\nsocket = '" + dir +
+	text := "discover.enabled = false\n" + quick + "grace = '100ms'\n[public]\nlisten = ['unix:" + dir + "/public.sock']\n[private]\nlisten = []\nsocket = '" + dir +
 		"/private.sock'\n[state]\ndir = '" + dir + "/state'\n[target.web]\npublic = 'Web'\nchecks = ['" + app.URL + "/']\ninterval = '200ms'\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

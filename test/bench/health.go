@@ -108,7 +108,7 @@ func serveTargets() (*atomic.Int64, net.Listener, error) {
 // beginHealthd starts a healthd with n targets of that address.
 func beginHealthd(dir, address, target string, n int, every string) (*exec.Cmd, error) {
 	var c strings.Builder
-	fmt.Fprintf(&c, "[state]\ndir = '%[1]s/state'\n[public]\nlisten = ['%[2]s']\n[private]\nlisten = ''\nsocket = '%[1]s/private'\n[discover]\nenabled = false\n", dir, address)
+	fmt.Fprintf(&c, "[state]\ndir = '%[1]s/state'\n[public]\nlisten = ['%[2]s']\n[private]\nlisten = []\nsocket = '%[1]s/private'\n[discover]\nenabled = false\n", dir, address)
 	for i := range n {
 		fmt.Fprintf(&c, "[target.t%d]\nchecks = ['http://%s/health?%d#every=%s']\n", i, target, i, every)
 		if i == 0 {

@@ -64,7 +64,7 @@ type hub struct {
 func startHub(tb testing.TB, config string) *hub {
 	tb.Helper()
 	h := &hub{binary: machine.BuildCommand(tb, "healthd"), dir: tb.TempDir()}
-	config += fmt.Sprintf("\n[public]\nlisten = ['unix:%[1]s/public']\n[private]\nlisten = ''\nsocket = '%[1]s/private'\n[discover]\nenabled = false\n[state]\ndir = '%[1]s/state'\n", h.dir)
+	config += fmt.Sprintf("\n[public]\nlisten = ['unix:%[1]s/public']\n[private]\nlisten = []\nsocket = '%[1]s/private'\n[discover]\nenabled = false\n[state]\ndir = '%[1]s/state'\n", h.dir)
 	if err := os.WriteFile(filepath.Join(h.dir, "hub.toml"), []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func newKilled(t *testing.T, config string) *killed {
 	dir, err := os.MkdirTemp("/tmp", "hk") // short, as the path of a socket has to be
 	must(t, err)
 	k := &killed{t: t, bin: machine.BuildCommand(t, "healthd"), dir: dir}
-	config = fmt.Sprintf("[state]\ndir = '%[1]s/state'\n[public]\nlisten = ['unix:%[1]s/public']\n[private]\nlisten = ''\nsocket = '%[1]s/private'\n[discover]\nenabled = false\n", dir) + config
+	config = fmt.Sprintf("[state]\ndir = '%[1]s/state'\n[public]\nlisten = ['unix:%[1]s/public']\n[private]\nlisten = []\nsocket = '%[1]s/private'\n[discover]\nenabled = false\n", dir) + config
 	must(t, os.WriteFile(filepath.Join(dir, "healthd.toml"), []byte(config), 0o600))
 	k.client = http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "private"))
