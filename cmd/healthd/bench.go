@@ -93,7 +93,7 @@ func (b bench) one(ctx context.Context, w io.Writer, url string, t *promtext.Tar
 	fetch := benchTimeout
 	for range fetches {
 		began := time.Now()
-		page, contentType, err = p.Get(ctx, "text/plain;version=0.0.4,*/*;q=0.1", page[:0], int(b.limits.PageBytes))
+		page, contentType, err = p.Get(ctx, "text/plain;version=0.0.4,*/*;q=0.1", page[:0], int(b.limits.PageBytes), nil)
 		if err != nil {
 			return 0, cli.WithCode(cli.ExitUnreachable, fmt.Errorf("get %s: %w", p.URL, err))
 		}

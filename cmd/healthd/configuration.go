@@ -15,6 +15,7 @@ import (
 	"sidecar/internal/probe"
 	"sidecar/internal/promtext"
 	"sidecar/internal/public"
+	"sidecar/internal/scrape"
 	"sidecar/internal/settings"
 	"sidecar/internal/statuspage"
 )
@@ -50,6 +51,7 @@ type Config struct {
 	} `toml:"judge"`
 	Metrics struct {
 		Lenient       bool          `toml:"lenient"`
+		MaxTotal      settings.Size `toml:"max_total"`
 		MaxBytes      settings.Size `toml:"max_bytes"`
 		MaxSeries     int           `toml:"max_series"`
 		MaxNewSeries  int           `toml:"max_new_series"`
@@ -128,6 +130,7 @@ func defaultConfig() Config {
 	c.Judge.Grace = settings.Duration(time.Minute)
 	c.Judge.Hold = settings.Duration(90 * time.Second)
 	l := promtext.DefaultLimits()
+	c.Metrics.MaxTotal = scrape.DefaultTotalBytes
 	c.Metrics.MaxBytes = settings.Size(l.PageBytes)
 	c.Metrics.MaxSeries, c.Metrics.MaxNewSeries = l.Series, l.NewSeries
 	c.Metrics.MaxLabels, c.Metrics.MaxNameBytes, c.Metrics.MaxValueBytes = l.Labels, l.NameBytes, l.ValueBytes
@@ -210,6 +213,7 @@ func (c *Config) checkRanges(e *settings.Effective) error {
 		e.Require(c.Probe.Concurrency >= 1, "probe.concurrency", "at least 1"),
 		e.Require(c.Judge.Rise >= 1 && c.Judge.Rise <= health.MaxWindow, "judge.rise", "1 to 60"),
 		e.Require(c.Judge.Fall >= 1 && c.Judge.Fall <= health.MaxWindow, "judge.fall", "1 to 60"),
+		e.Require(c.Metrics.MaxTotal >= 1<<20, "metrics.max_total", "at least 1MiB"),
 		e.Require(c.Metrics.MaxBytes >= 1<<10 && c.Metrics.MaxBytes <= 1<<30, "metrics.max_bytes", "1KiB to 1GiB"),
 		e.Require(c.Metrics.MaxSeries >= 1, "metrics.max_series", "at least 1"),
 		e.Require(c.Metrics.MaxNewSeries >= 1, "metrics.max_new_series", "at least 1"),

@@ -86,7 +86,7 @@ func newWatcher(c *Config, log *slog.Logger) (*watcher, error) {
 		w.env.Unit = unitOf(w.follower)
 	}
 	registry := w.registry()
-	w.scraper = scrape.New(scrape.Options{Own: registry, Limits: c.limits(), Dir: c.stateDir(), Log: log})
+	w.scraper = scrape.New(scrape.Options{Own: registry, Limits: c.limits(), TotalBytes: int64(c.Metrics.MaxTotal), Dir: c.stateDir(), Log: log})
 	registry.MustRegister(w.scraper.Collector())
 	p := w.plan(nil)
 	tree, err := health.New(time.Now(), p.nodes)

@@ -46,6 +46,7 @@ type web struct {
 	request []byte // up to, without, the headers of secrets
 	accept  string // content types, best first
 	secrets map[string]settings.Secret
+	claim   func(size int) error // see Page.Get; nil: nobody minds
 }
 
 // answer is what came back.
@@ -175,7 +176,7 @@ func (w *web) get(ctx context.Context, dst []byte, limit int) (answer, error) {
 		return answer{}, err
 	}
 	r := &noted{Reader: stream}
-	a, err := readAnswer(r, w.method, dst, limit)
+	a, err := w.readAnswer(r, dst, limit)
 	if err != nil && r.err != nil {
 		err = r.err // net/http and gzip tell of a malformed answer where the connection broke
 	}
@@ -199,13 +200,13 @@ func (n *noted) Read(p []byte) (int, error) {
 
 // readAnswer reads one answer, without interim ones (RFC 9110 section 15.2). It reads
 // at most maxHeadBytes before the body, and appends at most most bytes of it to dst.
-func readAnswer(r io.Reader, method string, dst []byte, most int) (answer, error) {
+func (w *web) readAnswer(r io.Reader, dst []byte, most int) (answer, error) {
 	limit := &io.LimitedReader{R: r, N: maxHeadBytes}
 	br := bufio.NewReader(limit)
 	var res *http.Response
 	for {
 		var err error
-		res, err = http.ReadResponse(br, &http.Request{Method: method})
+		res, err = http.ReadResponse(br, &http.Request{Method: w.method})
 		if err != nil {
 			if limit.N <= 0 {
 				return answer{}, errTooLong
@@ -233,8 +234,12 @@ func readAnswer(r io.Reader, method string, dst []byte, most int) (answer, error
 	} else if e := res.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		a.unpacked = fmt.Errorf("its encoding %q was not asked for", cutText(e, 40))
 	}
+	body = io.LimitReader(body, int64(most)+1)
+	if w.claim != nil {
+		body = &claimed{Reader: body, claim: w.claim}
+	}
 	var err error
-	a.body, err = appendAll(dst, io.LimitReader(body, int64(most)+1))
+	a.body, err = appendAll(dst, body)
 	switch {
 	case len(a.body)-len(dst) > most, limit.N <= 0:
 		a.body, a.tooLong = a.body[:min(len(a.body), len(dst)+most)], true
@@ -246,11 +251,29 @@ func readAnswer(r io.Reader, method string, dst []byte, most int) (answer, error
 	return a, nil
 }
 
+// claimed asks whether there may be as much as was read.
+type claimed struct {
+	io.Reader
+	size  int
+	claim func(size int) error
+}
+
+// Read is io.Reader's.
+func (c *claimed) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if c.size += n; n > 0 {
+		if refused := c.claim(c.size); refused != nil {
+			return n, refused
+		}
+	}
+	return n, err
+}
+
 // appendAll appends what r has to dst.
 func appendAll(dst []byte, r io.Reader) ([]byte, error) {
 	for {
 		if len(dst) == cap(dst) {
-			dst = slices.Grow(dst, max(512, len(dst)))
+			dst = slices.Grow(dst, 4096) // by a part of its length, if that is more
 		}
 		n, err := r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]

@@ -254,7 +254,7 @@ func FuzzHTTP(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 100 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h := &httpTarget{web: &web{method: "GET"}, format: formats()["auto"], counters: new(Counters)}
-		a, err := readAnswer(bytes.NewReader(b), "GET", nil, maxBodyBytes)
+		a, err := (&web{method: "GET"}).readAnswer(bytes.NewReader(b), nil, maxBodyBytes)
 		if err != nil {
 			return
 		}

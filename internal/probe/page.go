@@ -60,10 +60,12 @@ func parsePage(text string, own []string, env Env) (*Page, error) {
 // Get asks for the page in one of the content types of accept, an Accept header (RFC
 // 9110 section 12.5.1). It appends the page to dst and returns that with the page's
 // content type, by the time ctx is done. A page of more than limit bytes is an error
-// that wraps ErrTooLong; so is anything but a whole page with the status 200 one.
-func (p *Page) Get(ctx context.Context, accept string, dst []byte, limit int) (page []byte, contentType string, err error) {
+// that wraps ErrTooLong; so is anything but a whole page with the status 200 one. claim,
+// if it is not nil, is told again and again how many bytes of the page are there; its
+// error ends that, and is wrapped.
+func (p *Page) Get(ctx context.Context, accept string, dst []byte, limit int, claim func(size int) error) (page []byte, contentType string, err error) {
 	w := *p.web
-	w.accept = accept
+	w.accept, w.claim = accept, claim
 	a, err := w.get(ctx, dst, limit)
 	switch {
 	case err != nil:

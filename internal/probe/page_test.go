@@ -40,15 +40,22 @@ func TestPage(t *testing.T) {
 	if p.URL != s.URL+"/metrics" || len(p.Options) != 1 || p.Options["mode"] != "lenient" || !strings.HasSuffix(p.Key, "#header.X-App=shop&mode=lenient") {
 		t.Errorf("parsed %+v", p)
 	}
-	page, contentType, err := p.Get(t.Context(), "text/plain", []byte("before\n"), 1000)
+	page, contentType, err := p.Get(t.Context(), "text/plain", []byte("before\n"), 1000, nil)
 	if got := string(page); err != nil || got != "before\nasked_for{accept=\"text/plain\",app=\"shop\"} 1\n" || contentType != "text/plain; version=0.0.4" {
 		t.Errorf("%q, %q, %v", got, contentType, err)
 	}
-	if page, _, err = p.Get(t.Context(), "text/plain", page[:0], len(page)-7); err != nil {
+	if page, _, err = p.Get(t.Context(), "text/plain", page[:0], len(page)-7, nil); err != nil {
 		t.Errorf("a page of just the limit: %v", err)
 	}
-	if _, _, err = p.Get(t.Context(), "text/plain", nil, len(page)-1); !errors.Is(err, ErrTooLong) {
+	if _, _, err = p.Get(t.Context(), "text/plain", nil, len(page)-1, nil); !errors.Is(err, ErrTooLong) {
 		t.Errorf("a byte more: %v", err)
+	}
+	asked, refused := 0, errors.New("no room")
+	if _, _, err = p.Get(t.Context(), "text/plain", nil, 1000, func(size int) error { asked = size; return nil }); err != nil || asked != len(page) {
+		t.Errorf("claimed %d of %d bytes, %v", asked, len(page), err)
+	}
+	if _, _, err = p.Get(t.Context(), "text/plain", nil, 1000, func(int) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("a claim that is refused: %v", err)
 	}
 	for path, want := range map[string]string{
 		"/long": "the answer is too long: over 1000 bytes", "/half": "read the body: unexpected EOF",
@@ -58,7 +65,7 @@ func TestPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if page, _, err := p.Get(t.Context(), "text/plain", []byte("x"), 1000); err == nil || err.Error() != want || string(page) != "x" {
+		if page, _, err := p.Get(t.Context(), "text/plain", []byte("x"), 1000, nil); err == nil || err.Error() != want || string(page) != "x" {
 			t.Errorf("%s: %q, %v; want %s", path, page, err, want)
 		}
 	}
@@ -78,7 +85,7 @@ func TestPageOfSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if page, _, err := p.Get(t.Context(), "a/b", nil, 1000); err != nil || !strings.Contains(string(page), `accept="a/b"`) {
+	if page, _, err := p.Get(t.Context(), "a/b", nil, 1000, nil); err != nil || !strings.Contains(string(page), `accept="a/b"`) {
 		t.Errorf("%q, %v", page, err)
 	}
 }

@@ -102,6 +102,12 @@ func (t *Target) Read(page []byte, f Format) (Report, error) {
 // about its lines stays.
 func (t *Target) Clear() { t.valid = false }
 
+// Reset makes t what it was when it was new: it has no page, and knows nothing about the
+// lines of one. What it had of memory is free.
+func (t *Target) Reset() {
+	*t = Target{options: t.options, limits: t.limits, insert: t.insert, source: source{generation: t.generation + 1}, builder: builder{seed: t.seed}}
+}
+
 // fit is the fast path: it reports whether the lines of page are those of the last
 // one with other values, and makes page the page of t if so.
 func (t *Target) fit(page []byte) bool {

@@ -38,8 +38,12 @@ var errBusy = errors.New("another scrape is not over yet")
 // errCrowd is what a scraper is told that came while many others were served.
 var errCrowd = errors.New("too many scrapes at once")
 
-// maxUsers is how many scrapers are served at once, slow readers included.
-const maxUsers = 16
+// How many scrapers are served at once, slow readers included, and in how many flights,
+// as each has a page of its own.
+const (
+	maxUsers   = 16
+	maxFlights = 4
+)
 
 // join returns the flight of somebody who waits until deadline: one that is on its way,
 // or else a new one. leave has to be called in the end.
@@ -51,6 +55,10 @@ func (s *Scraper) join(format promtext.Format, gzip bool, deadline time.Time) (*
 	}
 	f := s.flight
 	if f == nil || f.format != format {
+		if s.flights >= maxFlights {
+			return nil, errCrowd
+		}
+		s.flights++
 		f = &flight{format: format, deadline: deadline, done: make(chan struct{})}
 		// The client that was first may go while others stay.
 		ctx, cancel := context.WithCancel(context.Background())
@@ -83,10 +91,11 @@ func (s *Scraper) leave(f *flight) {
 	}
 }
 
-// recycle keeps the buffers of f for the next flight. s.mu must be held.
+// recycle ends f and keeps its buffers for the next one. s.mu must be held.
 func (s *Scraper) recycle(f *flight) {
+	s.flights--
 	for _, b := range [][]byte{f.page, f.zip} {
-		if cap(b) > 0 && len(s.free) < maxFree {
+		if cap(b) > 0 && cap(b) <= max(4*len(b), keptBuffer) && len(s.free) < maxFree {
 			s.free = append(s.free, b[:0])
 		}
 	}
@@ -95,6 +104,20 @@ func (s *Scraper) recycle(f *flight) {
 
 // maxFree is how many buffers are kept: a page, and one that is packed.
 const maxFree = 2
+
+// keptBuffer is how large a buffer may be that is kept for another page; of those that
+// pages are fetched to there are as many as targets.
+const keptBuffer = 4 << 20
+
+// borrow returns a buffer to fetch a page to, for giveBack.
+func (s *Scraper) borrow() *[]byte { return s.buffers.Get().(*[]byte) }
+
+func (s *Scraper) giveBack(b *[]byte) {
+	if cap(*b) > keptBuffer {
+		*b = nil
+	}
+	s.buffers.Put(b)
+}
 
 // buffer returns a buffer that is free.
 func (s *Scraper) buffer() []byte {
@@ -151,12 +174,13 @@ func accepts(f promtext.Format) string {
 // format that they can be merged in.
 func (s *Scraper) collect(ctx context.Context, format promtext.Format) promtext.Format {
 	members := s.current()
+	room := s.allot(members)
 	var wg sync.WaitGroup
 	for _, m := range members {
 		wg.Go(func() {
-			b := s.buffers.Get().(*[]byte)
-			*b = m.scrape(ctx, accepts(format), *b)
-			s.buffers.Put(b)
+			b := s.borrow()
+			*b = m.scrape(ctx, accepts(format), room, *b)
+			s.giveBack(b)
 		})
 	}
 	wg.Wait()
@@ -198,8 +222,8 @@ func (s *Scraper) readOwn(format promtext.Format) error {
 	if err != nil {
 		return fmt.Errorf("gather own metrics: %w", err)
 	}
-	b := s.buffers.Get().(*[]byte)
-	defer s.buffers.Put(b)
+	b := s.borrow()
+	defer s.giveBack(b)
 	w := bytes.NewBuffer((*b)[:0])
 	as := expfmt.NewFormat(expfmt.TypeTextPlain)
 	if format == promtext.OpenMetrics {

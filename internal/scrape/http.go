@@ -94,9 +94,11 @@ func (s *Scraper) One(w http.ResponseWriter, r *http.Request) {
 	if accept == "" {
 		accept = accepts(promtext.Text)
 	}
-	b := s.buffers.Get().(*[]byte)
-	defer s.buffers.Put(b)
-	page, contentType, err := m.Page.Get(ctx, accept, (*b)[:0], int(m.limits.PageBytes))
+	b := s.borrow()
+	defer s.giveBack(b)
+	c := s.alone.claim(0)
+	defer c.release()
+	page, contentType, err := m.Page.Get(ctx, accept, (*b)[:0], int(m.limits.PageBytes), c.grow)
 	*b = page
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)

@@ -17,7 +17,9 @@ type member struct {
 	Target
 	limits promtext.Limits
 	log    *slog.Logger
-	page   *promtext.Target // used by the flight that has the turn
+	// What follows is used by the flight that has the turn.
+	page *promtext.Target
+	made int64 // the largest page that page was made for
 
 	mu   sync.Mutex
 	last result // guarded by mu
@@ -41,6 +43,12 @@ func newMember(t Target, o Options) *member {
 		page: promtext.NewTarget(promtext.Options{App: t.App, Worker: t.Worker, Lenient: t.Lenient, Limits: o.Limits, Values: len(t.Sum) > 0})}
 }
 
+// reset gives back what was made for pages so far.
+func (m *member) reset() {
+	m.page.Reset()
+	m.made = 0
+}
+
 // key tells targets apart: with the same key nothing has changed.
 func (m *member) key() string {
 	return fmt.Sprint(m.name(), m.Lenient, m.Sum, m.Page.Key)
@@ -48,16 +56,21 @@ func (m *member) key() string {
 
 // scrape fetches and reads the page of m by the time ctx is done. It returns buf, which
 // it uses, for the next one.
-func (m *member) scrape(ctx context.Context, accept string, buf []byte) []byte {
+func (m *member) scrape(ctx context.Context, accept string, room *room, buf []byte) []byte {
 	began := time.Now()
 	r := result{done: true}
-	page, contentType, err := m.Page.Get(ctx, accept, buf[:0], int(m.limits.PageBytes))
+	page, contentType, err := m.Page.Get(ctx, accept, buf[:0], int(m.limits.PageBytes), room.claim(m.made).grow)
 	r.bytes = len(page)
+	// What a much larger page has left behind is not for others to go without.
+	if m.made > room.share && (err != nil || int64(len(page)) < m.made/4) {
+		m.reset()
+	}
 	if err == nil {
 		if r.format, err = promtext.ParseContentType(contentType); err == nil {
 			r.report, err = m.page.Read(page, r.format)
 		}
 	}
+	m.made = max(m.made, int64(r.bytes))
 	if errors.Is(err, probe.ErrTooLong) {
 		r.report.Counts[promtext.TooManyBytes]++
 	}

@@ -53,6 +53,8 @@ type Options struct {
 	Own prometheus.Gatherer
 	// Limits bound what one target can do; zero values are promtext's.
 	Limits promtext.Limits
+	// TotalBytes bounds the pages of all targets together; 0 is DefaultTotalBytes.
+	TotalBytes int64
 	// Dir is where Save keeps what sums are made of, over a restart.
 	Dir string
 	// Log gets a line when a target is lost, for another reason, or back.
@@ -64,6 +66,7 @@ type Scraper struct {
 	o Options
 
 	buffers sync.Pool // of *[]byte: pages on their way
+	alone   room      // of the pages that are passed through
 
 	// turn holds a token while nobody uses what follows, and the pages of members.
 	turn    chan struct{}
@@ -79,6 +82,7 @@ type Scraper struct {
 	members   []*member                        // guarded by mu: sorted by app and worker; the slice is not changed
 	flight    *flight                          // guarded by mu: the one to join, nil if there is none
 	users     int                              // guarded by mu: of all flights
+	flights   int                              // guarded by mu: that somebody is waiting for, or has the page of
 	free      [][]byte                         // guarded by mu: buffers of flights that are over
 	conflicts map[promtext.ConflictKind]uint64 // guarded by mu
 	sumCounts map[string]sumCounts             // guarded by mu: by app
@@ -89,9 +93,13 @@ func New(o Options) *Scraper {
 	if o.Limits.PageBytes == 0 {
 		o.Limits.PageBytes = promtext.DefaultLimits().PageBytes
 	}
+	if o.TotalBytes == 0 {
+		o.TotalBytes = DefaultTotalBytes
+	}
 	s := &Scraper{o: o, turn: make(chan struct{}, 1), own: promtext.NewTarget(promtext.Options{Own: true}),
 		conflicts: map[promtext.ConflictKind]uint64{promtext.TypeDiffers: 0, promtext.UnitDiffers: 0, promtext.NameTaken: 0}, sumCounts: map[string]sumCounts{}}
 	s.buffers.New = func() any { return new([]byte) }
+	s.alone.left.Store(o.TotalBytes)
 	s.turn <- struct{}{}
 	return s
 }
