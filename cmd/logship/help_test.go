@@ -85,7 +85,8 @@ func TestHelpExamples(t *testing.T) {
 
 // runExample runs one example in a directory with what the examples name.
 func runExample(t *testing.T, example, journalDir string, isService bool, ready string) {
-	input := gelftest.Start(t, gelftest.Options{TCP: "127.0.0.1:0"}).Addr("tcp")
+	graylog := startGraylog(t)
+	input := graylog.input
 	dir := t.TempDir()
 	const cursor = "s=2fe57dfae506401ebff12a05f8d89b89;i=5;b=0123456789abcdef0123456789abcdef;m=138c;t=65bfeda25e004;x=9b11f5860284ee0d"
 	database, err := os.ReadFile("../../internal/takeover/testdata/fluent-bit.db")
@@ -120,6 +121,7 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 	writeSpool(t, filepath.Join(dir, "spool"))
 	// The ports of the examples may be taken on the machine of the test.
 	example = strings.ReplaceAll(example, "gelf+tcp://127.0.0.1:12201", "gelf+tcp://"+input)
+	example = strings.ReplaceAll(example, "http://127.0.0.1:9000/api", graylog.api)
 	example = regexp.MustCompile(`127\.0\.0\.1:1220[12]`).ReplaceAllString(example, "127.0.0.1:0")
 	if isService {
 		example = "exec " + example // the exit code is then that of logship

@@ -151,7 +151,7 @@ func (o opener) output() (*output.Group, string, error) {
 		names = append(names, t.name())
 		group.Targets = append(group.Targets, output.Target{Name: t.name(), Output: out, LBStatus: o.lbStatus(t.URL)})
 	}
-	group.Client, err = o.lbClient()
+	group.Client, err = o.client(strings.HasPrefix(o.Output.LBStatus, "https:"))
 	return output.NewGroup(group), strings.Join(names, ", "), err
 }
 
@@ -182,11 +182,11 @@ func checkLBStatus(raw string) error {
 	return nil
 }
 
-// lbClient returns what asks for output.lbstatus: with the TLS of the output, and
-// without proxies.
-func (o opener) lbClient() (*http.Client, error) {
+// client returns what asks Graylog's REST API, for output.lbstatus and send-test: with
+// the TLS of the output, whose files are read only for that, and without proxies.
+func (o opener) client(https bool) (*http.Client, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}
-	if strings.HasPrefix(o.Output.LBStatus, "https:") {
+	if https {
 		if _, err := o.readTLS(""); err != nil {
 			return nil, err
 		}

@@ -44,7 +44,7 @@ func TestLBStatusOverTLS(t *testing.T) {
 	}
 	o := opener{Config: &Config{}, effective: effective}
 	o.Output.LBStatus, o.Output.TLS.CA = server.URL, ca
-	client, err := o.lbClient()
+	client, err := o.client(true)
 	if err != nil {
 		t.Fatal(err)
 	}
