@@ -1,6 +1,6 @@
 # make test   runs every test; installs what they need first
-# make demo   shows logship at work for some ten seconds
-# make build  makes bin/logship
+# make demo   shows both daemons at work for some fifteen seconds
+# make build  makes bin/logship and bin/healthd
 # make bench  prints the tables of docs/performance.md
 # make bench-peers  measures rsyslog and syslog-ng beside logship (as root)
 # make faults runs the fault matrix and prints the figures of docs/reliability.md
