@@ -1,4 +1,5 @@
 # make test   runs every test; installs what they need first
+# make dist   makes packages, tarballs, bills of materials and checksums in dist
 # make demo   shows both daemons at work for some fifteen seconds
 # make build  makes bin/logship and bin/healthd
 # make bench  prints the tables of docs/performance.md
@@ -19,17 +20,20 @@ RACE ?= $(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/nul
 TAGS ?= $(if $(CI),-tags sdjournal,$(shell test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && test -e /usr/include/systemd/sd-journal.h && echo -tags sdjournal))
 STRICT := $(if $(CI),-strict)
 
-.PHONY: all build test demo bench bench-peers faults pgo check fuzz soak setup clean
+.PHONY: all build dist test demo bench bench-peers faults pgo check fuzz soak setup clean
 
 all: build
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
 
+dist:
+	@GO="$(GO)" deploy/packages/dist.sh
+
 # What the tests need beyond Go. Says what is missing; the tests that need it
 # are then skipped, which in CI is a failure.
 setup:
-	@test/setup/apt.sh machine faults node oracle brokers health browser || echo "setup: goes on without the packages above"
+	@test/setup/apt.sh machine faults node oracle brokers health browser packages || echo "setup: goes on without the packages above"
 	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
 	@test/setup/unpack.sh senders rabbitmq || echo "setup: goes on without the programs above"
 	@test/setup/maven.sh || echo "setup: goes on without the jars above"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that tests and the demo need and that are missing.
 #
-#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health browser (all of them by default)
+#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health browser packages (all of them by default)
 #
 # It can be run as often as one likes, and does nothing when nothing is missing.
 # What is there already counts, wherever it came from: a node outside of Debian's
@@ -98,8 +98,15 @@ collect() {
 			want chromium chromium
 			want /usr/share/doc/fonts-inter fonts-inter
 			;;
+		packages) # what is looked at packages with, and a deploy user's sudo
+			want dpkg-deb dpkg
+			want dpkg-parsechangelog dpkg-dev
+			want rpm rpm
+			want mandoc mandoc
+			want sudo sudo
+			;;
 		*)
-			say "no package group \"$group\" (there are: machine faults node oracle brokers health browser)"
+			say "no package group \"$group\" (there are: machine faults node oracle brokers health browser packages)"
 			exit 2
 			;;
 		esac
@@ -133,7 +140,7 @@ get() {
 	done
 }
 
-[ $# -gt 0 ] || set -- machine faults node oracle brokers health browser
+[ $# -gt 0 ] || set -- machine faults node oracle brokers health browser packages
 collect "$@"
 if [ -n "$foreign" ]; then
 	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
