@@ -95,6 +95,7 @@ func runExample(t *testing.T, example, journalDir string, isService bool, ready 
 	}
 	for name, content := range map[string]string{
 		"logship.toml": fmt.Sprintf("output.url = \"gelf+tcp://%s\"\ninput.journald.directory = %q\nstate.dir = \"state\"\nmetrics.listen = \"127.0.0.1:0\"\n", input, journalDir),
+		"rsyslog.conf": "*.* @@graylog.example.com:514\n",
 		"app.log":      "_jsonrc:{\"level\":\"info\",\"message\":\"hi\"}\nplain\n",
 		"bin/app":      "#!/bin/sh\ncat app.log\n",
 

@@ -10,13 +10,20 @@ import (
 	"sidecar/internal/cli"
 )
 
-// TestDocumentedRules runs every example of docs/rules.md with the tests after it.
+// TestDocumentedRules runs every example of docs/rules.md and docs/migration.md with the
+// tests after it.
 func TestDocumentedRules(t *testing.T) {
 	t.Setenv("LOGSHIP_CONFIG_DIR", t.TempDir())
 	text, err := os.ReadFile("../../docs/rules.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	migration, err := os.ReadFile("../../docs/migration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, names, _ := strings.Cut(string(migration), "\n## 4.") // the examples before have no tests
+	text = append(text, names...)
 	example := regexp.MustCompile("(?ms)^```toml\n(.*?)^```\n```toml tests\n(.*?)^```$")
 	found := example.FindAllStringSubmatch(string(text), -1)
 	if n := strings.Count(string(text), "```toml"); len(found) < 5 || n != 2*len(found) {
