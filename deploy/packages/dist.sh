@@ -46,7 +46,7 @@ build() {
 # put MODE SOURCE DESTINATION: one file of a package.
 put() { install -D -m "$1" "$2" "$root$3"; }
 
-zip() { gzip -n -9 >"$1"; }
+zip() { gzip -n >"$1"; }
 
 # changelog NAME: Debian's form of CHANGELOG.md (deb-changelog(5)). What is not yet
 # released is this version.

@@ -1,0 +1,289 @@
+package packages
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"sidecar/test/machine"
+)
+
+const receivedPath = "/var/lib/received.jsonl"
+
+// The receiver is another copy of logship: what is installed may come and go.
+const receiverUnit = `[Service]
+ExecStart=/usr/local/bin/receiver receive --tcp 127.0.0.1:12201 --quiet --file ` + receivedPath + `
+Restart=always
+[Install]
+WantedBy=multi-user.target
+`
+
+// shopUnit logs numbered lines with Winston until it is stopped.
+const shopUnit = `[Service]
+ExecStart=/usr/bin/env node /opt/winston/server.js --stream shop --rate 500
+`
+
+const diagnose = "systemctl status --no-pager logship healthd receiver shop; journalctl -n 80 --no-pager"
+
+// boot returns a machine with a receiver, a shop that can be started, and the release in
+// /root/dist.
+func boot(t *testing.T, r release) *machine.Machine {
+	t.Helper()
+	m := machine.Boot(t, machine.Options{Diagnose: diagnose, ExtraFiles: []machine.File{
+		{Path: "/etc/systemd/system/receiver.service", Data: []byte(receiverUnit)},
+		{Path: "/etc/systemd/system/shop.service", Data: []byte(shopUnit)},
+	}})
+	if _, err := os.Stat("../winston/node_modules/winston"); err != nil {
+		t.Fatalf("the npm packages are not there (make setup): %v", err)
+	}
+	must(t, m.CopyTree(t.Context(), "../winston", "/opt/winston"))
+	must(t, m.CopyTree(t.Context(), r.dir, "/root/dist"))
+	must(t, m.CopyIn(t.Context(), filepath.Join(r.unpack(t, "logship", "amd64"), "usr/bin/logship"), "/usr/local/bin/receiver", 0o755))
+	// What the host has of it, what keeps package managers from starting units in images,
+	// and the index of all manual pages, which would be made at every step.
+	m.Do(t, "rm", "-rf", "/usr/sbin/policy-rc.d", "/var/lib/man-db/auto-update", "/etc/logship", "/etc/healthd", "/var/lib/logship", "/var/lib/healthd", receivedPath)
+	m.Do(t, "systemctl", "daemon-reload")
+	m.Do(t, "systemctl", "enable", "--now", "receiver")
+	return m
+}
+
+// section runs the examples of a section of docs/install.md in a directory, with the
+// receiver of this machine.
+func section(t *testing.T, m *machine.Machine, dir, heading string) string {
+	t.Helper()
+	script := machine.Example(t, "../../docs/install.md", heading, "sh")
+	return shell(t, m, dir, strings.ReplaceAll(script, "graylog.example.com", "127.0.0.1"))
+}
+
+func shell(t *testing.T, m *machine.Machine, dir, script string) string {
+	t.Helper()
+	return m.Do(t, "bash", "-c", "set -eo pipefail; exec 2>&1; cd "+dir+"\nsudo() { \"$@\"; }\n"+script)
+}
+
+// state is the ActiveState and UnitFileState of a unit.
+func state(t *testing.T, m *machine.Machine, unit string) string {
+	t.Helper()
+	return strings.ReplaceAll(m.Do(t, "systemctl", "show", "--property=ActiveState,UnitFileState", "--value", unit), "\n", " ")
+}
+
+func wantState(t *testing.T, m *machine.Machine, unit, want string) {
+	t.Helper()
+	if got := state(t, m, unit); got != want {
+		t.Errorf("%s is %q, want %q\n%s", unit, got, want, m.Do(t, "sh", "-c", diagnose+"; true"))
+	}
+}
+
+// received returns how many of the shop's lines have come, each counted once, and
+// fails if one is missing before the last.
+func received(t *testing.T, m *machine.Machine) int {
+	t.Helper()
+	b, err := os.ReadFile(m.Path(receivedPath))
+	if err != nil {
+		return 0
+	}
+	seen, last := map[int]bool{}, 0
+	for line := range strings.Lines(string(b)) {
+		var message struct {
+			Stream string `json:"_stream"`
+			N      int    `json:"_n"`
+		}
+		if !strings.HasSuffix(line, "\n") || json.Unmarshal([]byte(line), &message) != nil || message.Stream != "shop" {
+			continue // another unit's, or not yet whole
+		}
+		seen[message.N] = true
+		last = max(last, message.N)
+	}
+	if len(seen) != last {
+		t.Fatalf("of lines up to %d only %d have come", last, len(seen))
+	}
+	return last
+}
+
+// logged returns how many lines the shop has logged.
+func logged(t *testing.T, m *machine.Machine) int {
+	t.Helper()
+	n, err := strconv.Atoi(m.Do(t, "sh", "-c", `journalctl -u shop -o cat | grep -c '"stream":"shop"' || true`))
+	must(t, err)
+	return n
+}
+
+// awaitReceived returns when at least n of the shop's lines have come.
+func awaitReceived(t *testing.T, m *machine.Machine, n int) {
+	t.Helper()
+	m.Await(t, 2*time.Minute, func() (bool, string) {
+		got := received(t, m)
+		return got >= n, fmt.Sprintf("%d of %d lines have come", got, n)
+	})
+}
+
+// testAptOnMachine installs, upgrades while a service logs, removes and purges.
+func testAptOnMachine(t *testing.T, r release) {
+	m := boot(t, r)
+	_, second, _ := strings.Cut(machine.Example(t, "../../docs/install.md", "### Debian and Ubuntu", "sh"), "\n")
+	first := strings.TrimSuffix(machine.Example(t, "../../docs/install.md", "### Debian and Ubuntu", "sh"), second)
+	out := shell(t, m, "/root/dist", strings.Replace(first, "apt install", "apt-get install -y", 1))
+	if strings.Count(out, "logship: enabled, not started: it has no /etc/logship/logship.toml yet") != 1 || strings.Contains(out, "healthd: enabled, not started") {
+		t.Errorf("apt said:\n%s", out)
+	}
+	wantState(t, m, "logship.service", "inactive enabled")
+	wantState(t, m, "healthd.service", "active enabled")
+	wantState(t, m, "healthd.socket", "active enabled")
+	m.Do(t, "systemctl", "start", "logship") // as a boot would
+	wantState(t, m, "logship.service", "inactive enabled")
+
+	out = shell(t, m, "/root/dist", strings.ReplaceAll(second, "graylog.example.com", "127.0.0.1"))
+	if !strings.Contains(out, "Active: active (running)") {
+		t.Errorf("the status is\n%s", out)
+	}
+	wantState(t, m, "logship.service", "active enabled")
+
+	m.Do(t, "systemctl", "start", "shop")
+	awaitReceived(t, m, 100)
+	before := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd")
+	upgrade(t, m, "1.2.4")
+	if after := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd"); before == after {
+		t.Errorf("the same processes run after the upgrade: %q", after)
+	}
+	atUpgrade := logged(t, m)
+	m.Await(t, time.Minute, func() (bool, string) {
+		n := logged(t, m)
+		return n >= atUpgrade+100, fmt.Sprintf("the shop has logged %d lines", n)
+	})
+	m.Do(t, "systemctl", "stop", "shop")
+	awaitReceived(t, m, logged(t, m))
+	if got := m.Do(t, "sh", "-c", "tail -n 1 /etc/logship/default.toml; tail -n 1 /etc/healthd/default.toml; cat /etc/logship/logship.toml"); got != "# 1.2.4\n# edited\noutput.url = \"gelf+tcp://127.0.0.1:12201\"" {
+		t.Errorf("the configuration after the upgrade: %s", got)
+	}
+
+	m.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket")
+	upgrade(t, m, "1.2.5")
+	wantState(t, m, "healthd.service", "inactive disabled")
+	removeAndPurge(t, m)
+}
+
+// upgrade installs both packages as another version, whose defaults have another last
+// line. Those of healthd an administrator has edited, which asks for nothing here.
+func upgrade(t *testing.T, m *machine.Machine, to string) {
+	t.Helper()
+	shell(t, m, "/root", `echo "# edited" >>/etc/healthd/default.toml
+for name in logship healthd; do
+	rm -rf tree
+	dpkg-deb -R dist/${name}_*_amd64.deb tree
+	sed -i 's/^Version: .*/Version: `+to+`/' tree/DEBIAN/control
+	echo "# `+to+`" >>tree/etc/$name/default.toml
+	dpkg-deb -Z none -b tree ${name}_`+to+`.deb
+done
+apt-get install -y -o Dpkg::Options::=--force-confold ./logship_`+to+`.deb ./healthd_`+to+`.deb`)
+	if got := m.Do(t, "dpkg-query", "-W", "-f", "${Version} ", "logship", "healthd"); got != to+" "+to {
+		t.Errorf("installed are %s, want %s", got, to)
+	}
+}
+
+func removeAndPurge(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	m.Do(t, "apt-get", "remove", "-y", "logship", "healthd")
+	m.Do(t, "sh", "-ec", "test ! -e /usr/bin/logship; test ! -e /usr/bin/healthd; test -e /etc/logship/default.toml; test -e /var/lib/private/logship/state.json; test -d /var/lib/healthd")
+	if got := m.Do(t, "sh", "-c", "pgrep -a 'logship|healthd' || true"); got != "" {
+		t.Errorf("after the removal there runs %s", got)
+	}
+	// Back again, it goes on where it was.
+	m.Do(t, "sh", "-c", "apt-get install -y /root/logship_1.2.5.deb")
+	wantState(t, m, "logship.service", "active enabled")
+	m.Do(t, "apt-get", "purge", "-y", "logship", "healthd")
+	left := m.Do(t, "sh", "-c", `find / -xdev \( -path /root -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /opt -o -path /srv -o -path /work \) -prune -o \( -name 'logship*' -o -name 'healthd*' \) -newer /etc/machine-id -print`)
+	if left != "" {
+		t.Errorf("after the purge there is\n%s", left)
+	}
+	if failed := m.Do(t, "systemctl", "list-units", "--state=failed", "--plain", "--no-legend"); failed != "" {
+		t.Errorf("failed: %s", failed)
+	}
+}
+
+// testRPMOnMachine runs the scripts of the .rpm under a real systemd: that it is Debian's
+// does not matter to them.
+func testRPMOnMachine(t *testing.T, r release) {
+	m := boot(t, r)
+	const rpm = "rpm --force-debian --nodeps "
+	out := shell(t, m, "/root/dist", rpm+"--install logship-*.x86_64.rpm healthd-*.x86_64.rpm")
+	if strings.Count(out, "enabled, not started") != 1 || !strings.Contains(out, "logship: enabled") {
+		t.Errorf("rpm said:\n%s", out)
+	}
+	wantState(t, m, "logship.service", "inactive enabled")
+	wantState(t, m, "healthd.service", "active enabled")
+	must(t, m.WriteFile(t.Context(), "/etc/logship/logship.toml", []byte("output.url = \"gelf+tcp://127.0.0.1:12201\"\n"), 0o644))
+	m.Do(t, "systemctl", "start", "logship")
+	before := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd")
+	shell(t, m, "/root/dist", rpm+"--upgrade --replacepkgs logship-*.x86_64.rpm healthd-*.x86_64.rpm")
+	wantState(t, m, "logship.service", "active enabled")
+	wantState(t, m, "healthd.service", "active enabled")
+	if after := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd"); before == after {
+		t.Errorf("the same processes run after the upgrade: %q", after)
+	}
+	shell(t, m, "/root", rpm+"--erase logship healthd")
+	if got := m.Do(t, "sh", "-c", "pgrep -a 'logship|healthd' || true; ls /usr/bin/logship /usr/bin/healthd /etc/systemd/system/*.wants/logship* /etc/systemd/system/*.wants/healthd* 2>/dev/null || true"); got != "" {
+		t.Errorf("after the removal there is %s", got)
+	}
+}
+
+// testInstallScript: the way of a deploy script, what its user may do, and a release that
+// does not work.
+func testInstallScript(t *testing.T, r release) {
+	m := boot(t, r)
+	shell(t, m, "/root", "mkdir -p release /srv/in; tar -xzf dist/logship_*_amd64.tar.gz -C release --strip-components=1; cp dist/logship_*_amd64.tar.gz dist/SHA256SUMS /srv/in")
+	section(t, m, "/root/release", "## A release without packages")
+	must(t, m.WriteFile(t.Context(), "/etc/logship/logship.toml", []byte("output.url = \"gelf+tcp://127.0.0.1:12201\"\n"), 0o644))
+	must(t, m.CopyIn(t.Context(), "../../deploy/install.sh", "/srv/in/install.sh", 0o755))
+
+	good := fmt.Sprintf("logship_%s_linux_amd64", version)
+	asDeploy := func(script string) (string, error) {
+		out, _, err := m.Run(t.Context(), "runuser", "-u", "deploy", "--", "sh", "-c", "exec 2>&1; cd /srv/in; "+script)
+		return out, err
+	}
+	if out, err := asDeploy("./install.sh deploy logship " + good + ".tar.gz"); err != nil || !strings.Contains(out, "logship runs "+good) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	running := func() string {
+		return m.Do(t, "sh", "-c", "systemctl is-active logship; readlink /proc/$(systemctl show --property=MainPID --value logship)/exe")
+	}
+	wantRunning := "active\n/opt/logship/releases/" + good + "/usr/bin/logship"
+	if got := running(); got != wantRunning {
+		t.Errorf("there runs %q, want %q", got, wantRunning)
+	}
+
+	if out, err := asDeploy("sudo -n systemctl restart logship.service"); err != nil {
+		t.Errorf("the unit may not be restarted: %v\n%s", err, out)
+	}
+	for _, command := range []string{"systemctl restart receiver.service", "systemctl restart logship.service receiver.service", "systemctl stop logship.service",
+		"systemctl --no-block restart logship.service", "systemctl edit logship.service", "id", "/opt/logship/current/usr/bin/logship version"} {
+		if out, err := asDeploy("sudo -n " + command); err == nil || !strings.Contains(out, "a password is required") {
+			t.Errorf("%s is not refused: %v\n%s", command, err, out)
+		}
+	}
+	for _, command := range []string{"echo >>/etc/logship/logship.toml", "echo >>/etc/systemd/system/logship.service", "systemctl restart --no-ask-password receiver.service"} {
+		if out, err := asDeploy(command); err == nil {
+			t.Errorf("%s is not refused:\n%s", command, out)
+		}
+	}
+
+	// A release that does not start, one that is not what its sum says.
+	shell(t, m, "/srv/in", `mkdir -p broken/usr/bin; printf '#!/bin/sh\n[ "$1" = version ]\n' >broken/usr/bin/logship; chmod 755 broken/usr/bin/logship
+tar -czf logship_9_linux_amd64.tar.gz broken; sha256sum logship_9_linux_amd64.tar.gz >>SHA256SUMS
+cp logship_9_linux_amd64.tar.gz logship_8_linux_amd64.tar.gz; sha256sum SHA256SUMS | sed 's/SHA256SUMS/logship_8_linux_amd64.tar.gz/' >>SHA256SUMS`)
+	for file, want := range map[string]string{
+		"logship_9_linux_amd64.tar.gz": good + " is back",
+		"logship_8_linux_amd64.tar.gz": "is not what SHA256SUMS",
+		"/root/x.tar.gz":               "is not what SHA256SUMS",
+	} {
+		if out, err := asDeploy("./install.sh deploy logship " + file); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v, no %q in\n%s", file, err, want, out)
+		}
+		if got := running(); got != wantRunning {
+			t.Errorf("after %s there runs %q, want %q", file, got, wantRunning)
+		}
+	}
+}
