@@ -111,15 +111,18 @@ const (
 	BucketsDiffer
 	// TooManySums is a family that would make more series than a Summer may have.
 	TooManySums
+	// NativeHistogram is a family that is a native histogram at some worker, whose
+	// buckets differ as their numbers do.
+	NativeHistogram
 
 	// UnsummedReasons is how many there are.
 	UnsummedReasons
 )
 
 // String returns the reason as the value of a label of metrics: "mode", "type",
-// "buckets", "limit".
+// "buckets", "limit", "native".
 func (u Unsummed) String() string {
-	return [UnsummedReasons]string{"mode", "type", "buckets", "limit"}[u]
+	return [UnsummedReasons]string{"mode", "type", "buckets", "limit", "native"}[u]
 }
 
 // fits reports whether there is a right answer for lines of a family in a mode.

@@ -52,6 +52,9 @@ const (
 	NameTooLong
 	// ValueTooLong is a label value or HELP text above Limits.ValueBytes.
 	ValueTooLong
+	// BadHistogram is a native histogram, which only protobuf has, with buckets that
+	// contradict each other or the count.
+	BadHistogram
 
 	// Reasons is how many there are.
 	Reasons
@@ -64,7 +67,7 @@ func (r Reason) String() string {
 		Syntax: "syntax", Truncated: "truncated", NoNewline: "no_newline", NoEOF: "no_eof", CarriageReturn: "crlf", BadUTF8: "utf8",
 		BadNumber: "number", BadType: "type", Quoted: "quoted_name", Reserved: "reserved_name", DuplicateLabel: "duplicate_label",
 		LabelCollision: "label_collision", DuplicateSeries: "duplicate_series", TypeConflict: "type_conflict", TooManyBytes: "limit_bytes", TooManySeries: "limit_series",
-		TooManyNew: "limit_new_series", TooManyLabels: "limit_labels", NameTooLong: "limit_name", ValueTooLong: "limit_value",
+		TooManyNew: "limit_new_series", TooManyLabels: "limit_labels", NameTooLong: "limit_name", ValueTooLong: "limit_value", BadHistogram: "histogram",
 	}[r]
 }
 
@@ -72,11 +75,14 @@ func (r Reason) String() string {
 type RefusedError struct {
 	Line   int // from 1; 0 if it is about the page
 	Reason Reason
-	Text   string // of the line, cut to 64 bytes
+	Text   string // of the line, cut to 64 bytes; without a line the name of a family, or nothing
 }
 
-// Error returns the reason, and the line where there is one.
+// Error returns the reason, and the line or family where there is one.
 func (e *RefusedError) Error() string {
+	if e.Line == 0 && e.Text != "" {
+		return fmt.Sprintf("read family %q: %s", e.Text, e.Reason)
+	}
 	if e.Line == 0 {
 		return fmt.Sprintf("read page: %s", e.Reason)
 	}

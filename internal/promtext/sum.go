@@ -38,6 +38,7 @@ type Summer struct {
 	settled []float64 // of slots
 	total   []float64 // of slots, for one call
 	ended   []bool    // of groups, for one call
+	native  []string  // see Native
 
 	sample sample
 	key    []byte
@@ -163,6 +164,16 @@ func (s *Summer) Sum(workers []*Target) SumReport {
 	}
 	s.write()
 	return s.report
+}
+
+// Native says which families are native histograms in what is merged next: they are not
+// summed but stay labelled, as the other series of theirs do. What is known of their sums
+// goes on, for a scraper that does not take native histograms. s may keep families.
+func (s *Summer) Native(families []string) {
+	if !slices.Equal(s.native, families) {
+		s.native = families
+		s.judge()
+	}
 }
 
 // Forget takes a worker away for good. What it counted stays in the sums, but for

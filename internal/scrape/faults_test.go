@@ -423,7 +423,7 @@ func TestFlightsAreFew(t *testing.T) {
 	s := start(t, Options{}, target(t, "a", "", newApp(t, page1)))
 	var flights []*flight
 	fly := func() error {
-		f, err := s.join(promtext.Text, true, time.Now().Add(time.Minute))
+		f, err := s.join(wanted{}, true, time.Now().Add(time.Minute))
 		if err == nil {
 			<-f.done
 			flights = append(flights, f)

@@ -12,24 +12,46 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/common/expfmt"
 
+	"sidecar/internal/promproto"
 	"sidecar/internal/promtext"
 )
 
 // flight is a scrape of all targets, for everybody who joined it.
 type flight struct {
-	format   promtext.Format // that is asked for
-	deadline time.Time       // guarded by Scraper.mu: when pages must be there
-	late     *time.Timer     // ends ctx then
+	wanted   wanted
+	deadline time.Time   // guarded by Scraper.mu: when pages must be there
+	late     *time.Timer // ends ctx then
 	ctx      context.Context
 	gzip     bool // guarded by Scraper.mu: somebody wants it so
 	users    int  // guarded by Scraper.mu
 
-	done chan struct{} // closed when what follows is there
-	err  error
-	got  promtext.Format // what the page is
-	page []byte
-	zip  []byte // only if somebody wanted it
+	done        chan struct{} // closed when what follows is there
+	err         error
+	contentType string
+	page        []byte
+	zip         []byte // only if somebody wanted it
 }
+
+// wanted is what a scraper asks for.
+type wanted struct {
+	format   promtext.Format // the best one that it takes of these
+	protobuf bool            // it takes protobuf, and prefers it
+}
+
+// accept is what targets are asked for.
+func (w wanted) accept() (accept string) {
+	switch w {
+	case wanted{promtext.OpenMetrics, true}:
+		return protobufType + ",application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+	case wanted{promtext.OpenMetrics, false}:
+		return "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+	case wanted{promtext.Text, true}:
+		return protobufType + ",text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+	}
+	return "text/plain;version=0.0.4,*/*;q=0.1"
+}
+
+const protobufType = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 
 // errBusy is what a scraper is told that came while another scrape took as long as
 // both could wait.
@@ -47,19 +69,19 @@ const (
 
 // join returns the flight of somebody who waits until deadline: one that is on its way,
 // or else a new one. leave has to be called in the end.
-func (s *Scraper) join(format promtext.Format, gzip bool, deadline time.Time) (*flight, error) {
+func (s *Scraper) join(w wanted, gzip bool, deadline time.Time) (*flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users >= maxUsers {
 		return nil, errCrowd
 	}
 	f := s.flight
-	if f == nil || f.format != format {
+	if f == nil || f.wanted != w {
 		if s.flights >= maxFlights {
 			return nil, errCrowd
 		}
 		s.flights++
-		f = &flight{format: format, deadline: deadline, done: make(chan struct{})}
+		f = &flight{wanted: w, deadline: deadline, done: make(chan struct{})}
 		// The client that was first may go while others stay.
 		ctx, cancel := context.WithCancel(context.Background())
 		f.ctx, f.late = ctx, time.AfterFunc(time.Until(deadline), cancel)
@@ -95,11 +117,16 @@ func (s *Scraper) leave(f *flight) {
 func (s *Scraper) recycle(f *flight) {
 	s.flights--
 	for _, b := range [][]byte{f.page, f.zip} {
-		if cap(b) > 0 && cap(b) <= max(4*len(b), keptBuffer) && len(s.free) < maxFree {
-			s.free = append(s.free, b[:0])
-		}
+		s.keepBuffer(b)
 	}
 	f.page, f.zip = nil, nil
+}
+
+// keepBuffer keeps b for the next flight. s.mu must be held.
+func (s *Scraper) keepBuffer(b []byte) {
+	if cap(b) > 0 && cap(b) <= max(4*len(b), keptBuffer) && len(s.free) < maxFree {
+		s.free = append(s.free, b[:0])
+	}
 }
 
 // maxFree is how many buffers are kept: a page, and one that is packed.
@@ -137,8 +164,8 @@ func (s *Scraper) fly(f *flight, cancel func()) {
 	defer f.late.Stop()
 	select {
 	case <-s.turn:
-		format := s.collect(f.ctx, f.format)
-		f.err = s.render(f, format, s.depart(f))
+		format, protobuf := s.collect(f.ctx, f.wanted)
+		f.err = s.render(f, format, protobuf, s.depart(f))
 		s.turn <- struct{}{}
 	case <-f.ctx.Done():
 		s.depart(f)
@@ -162,24 +189,16 @@ func (s *Scraper) depart(f *flight) (zip bool) {
 	return f.gzip
 }
 
-// accepts is what targets are asked for, by the format that the scraper asks for.
-func accepts(f promtext.Format) string {
-	if f == promtext.OpenMetrics {
-		return "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-	}
-	return "text/plain;version=0.0.4,*/*;q=0.1"
-}
-
 // collect reads the pages of all targets, by the time ctx is done. It returns the
-// format that they can be merged in.
-func (s *Scraper) collect(ctx context.Context, format promtext.Format) promtext.Format {
+// format that they can be merged in, and whether it takes protobuf to say all of them.
+func (s *Scraper) collect(ctx context.Context, w wanted) (format promtext.Format, protobuf bool) {
 	members := s.current()
 	room := s.allot(members)
 	var wg sync.WaitGroup
 	for _, m := range members {
 		wg.Go(func() {
 			b := s.borrow()
-			*b = m.scrape(ctx, accepts(format), room, *b)
+			*b = m.scrape(ctx, w, room, *b)
 			s.giveBack(b)
 		})
 	}
@@ -189,31 +208,56 @@ func (s *Scraper) collect(ctx context.Context, format promtext.Format) promtext.
 		s.follow(members)
 	}
 	s.sum()
-	s.pages = append(s.pages[:0], s.own)
+	s.pages, s.protos = append(s.pages[:0], s.own), s.protos[:0]
+	format = w.format
 	for _, m := range members {
-		s.pages = append(s.pages, m.page)
+		s.pages, s.protos = append(s.pages, m.page), append(s.protos, m.proto)
+		protobuf = protobuf || w.protobuf && m.proto.Needed()
 		if r := m.result(); r.err == nil {
 			format = min(format, r.format)
 		}
 	}
-	return format
+	if protobuf {
+		format = promtext.Text
+	}
+	return format, protobuf
 }
 
 // render makes the page of f of what was collected.
-func (s *Scraper) render(f *flight, format promtext.Format, zip bool) error {
+func (s *Scraper) render(f *flight, format promtext.Format, protobuf, zip bool) error {
 	if err := s.readOwn(format); err != nil {
 		return err
 	}
-	f.page, f.got = s.merger.Append(s.buffer(), format, s.pages, s.summers)
-	s.mu.Lock()
-	for _, c := range s.merger.Conflicts() {
-		s.conflicts[c.Kind]++
+	f.page, format = s.merger.Append(s.buffer(), format, s.pages, s.summers)
+	f.contentType = format.ContentType()
+	s.count(s.merger.Conflicts())
+	if protobuf {
+		s.convert(f)
 	}
-	s.mu.Unlock()
 	if zip {
 		f.zip = s.pack(s.buffer(), f.page)
 	}
 	return nil
+}
+
+// convert makes the page of f, which is text, protobuf.
+func (s *Scraper) convert(f *flight) {
+	text, left := f.page, 0
+	f.page, left = promproto.Append(s.buffer(), text, s.protos)
+	f.contentType = promproto.ContentType
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keepBuffer(text)
+	s.conflicts[promproto.Left] += uint64(left)
+}
+
+// count counts what was left out of a page.
+func (s *Scraper) count(conflicts []promtext.Conflict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range conflicts {
+		s.conflicts[c.Kind]++
+	}
 }
 
 // readOwn reads the metrics of this program.

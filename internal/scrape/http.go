@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,11 +27,8 @@ func patience(r *http.Request) time.Duration {
 // within the scraper's patience, which takes a crowd of scrapers: targets that are late
 // are just missing.
 func (s *Scraper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	format, zip := promtext.Text, accepted(r.Header, "Accept-Encoding", "gzip")
-	if accepted(r.Header, "Accept", "application/openmetrics-text") {
-		format = promtext.OpenMetrics
-	}
-	f, err := s.join(format, zip, time.Now().Add(within(patience(r))))
+	zip := weight(r.Header, "Accept-Encoding", "gzip") > 0
+	f, err := s.join(wants(r.Header), zip, time.Now().Add(within(patience(r))))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
@@ -46,7 +44,7 @@ func (s *Scraper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", f.got.ContentType())
+	h.Set("Content-Type", f.contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Accept, Accept-Encoding")
 	page := f.page
@@ -58,25 +56,41 @@ func (s *Scraper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page) // an error is the client's: it has gone
 }
 
-// accepted reports whether a header lists what, and not with the weight 0 (RFC 9110
-// section 12.4.2).
-func accepted(h http.Header, name, what string) bool {
+// wants returns what a scraper asks for by its Accept header.
+func wants(h http.Header) wanted {
+	text, open := weight(h, "Accept", "text/plain"), weight(h, "Accept", "application/openmetrics-text")
+	w := wanted{format: promtext.Text}
+	if open > 0 {
+		w.format = promtext.OpenMetrics
+	}
+	protobuf := weight(h, "Accept", "application/vnd.google.protobuf", "proto=io.prometheus.client.MetricFamily", "encoding=delimited")
+	w.protobuf = protobuf > 0 && protobuf >= max(text, open)
+	return w
+}
+
+// weight returns how much a header prefers what, with parameters, from 0 for not at all to
+// 1 (RFC 9110 section 12.4.2): that of the first item that names it. What does not look
+// like a weight is 0.
+func weight(h http.Header, name, what string, parameters ...string) float64 {
 	for _, value := range h.Values(name) {
 		for item := range strings.SplitSeq(value, ",") {
-			item, parameters, _ := strings.Cut(item, ";")
-			if !strings.EqualFold(strings.TrimSpace(item), what) {
+			words := strings.Split(strings.ReplaceAll(item, " ", ""), ";")
+			if !strings.EqualFold(words[0], what) || slices.ContainsFunc(parameters, func(p string) bool { return !slices.Contains(words, p) }) {
 				continue
 			}
-			for p := range strings.SplitSeq(parameters, ";") {
-				if q, ok := strings.CutPrefix(strings.ReplaceAll(p, " ", ""), "q="); ok {
+			for _, word := range words[1:] {
+				if q, ok := strings.CutPrefix(word, "q="); ok {
 					weight, err := strconv.ParseFloat(q, 64)
-					return err == nil && weight > 0
+					if err != nil || !(weight >= 0) {
+						return 0
+					}
+					return weight
 				}
 			}
-			return true
+			return 1
 		}
 	}
-	return false
+	return 0
 }
 
 // One answers with the page of one target as it is, for a scraper that wants to know
@@ -92,7 +106,7 @@ func (s *Scraper) One(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	accept := strings.Join(r.Header.Values("Accept"), ",")
 	if accept == "" {
-		accept = accepts(promtext.Text)
+		accept = wanted{}.accept()
 	}
 	b := s.borrow()
 	defer s.giveBack(b)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sidecar/internal/probe"
+	"sidecar/internal/promproto"
 	"sidecar/internal/promtext"
 )
 
@@ -18,8 +19,9 @@ type member struct {
 	limits promtext.Limits
 	log    *slog.Logger
 	// What follows is used by the flight that has the turn.
-	page *promtext.Target
-	made int64 // the largest page that page was made for
+	page  *promtext.Target
+	proto *promproto.Target // what pages of protobuf say beyond page
+	made  int64             // the largest page that page was made for
 
 	mu   sync.Mutex
 	last result // guarded by mu
@@ -39,8 +41,9 @@ type result struct {
 }
 
 func newMember(t Target, o Options) *member {
-	return &member{Target: t, limits: o.Limits, log: o.Log,
-		page: promtext.NewTarget(promtext.Options{App: t.App, Worker: t.Worker, Lenient: t.Lenient, Limits: o.Limits, Values: len(t.Sum) > 0})}
+	options := promtext.Options{App: t.App, Worker: t.Worker, Lenient: t.Lenient, Limits: o.Limits, Values: len(t.Sum) > 0}
+	page := promtext.NewTarget(options)
+	return &member{Target: t, limits: o.Limits, log: o.Log, page: page, proto: promproto.NewTarget(options, page)}
 }
 
 // reset gives back what was made for pages so far.
@@ -56,19 +59,18 @@ func (m *member) key() string {
 
 // scrape fetches and reads the page of m by the time ctx is done. It returns buf, which
 // it uses, for the next one.
-func (m *member) scrape(ctx context.Context, accept string, room *room, buf []byte) []byte {
+func (m *member) scrape(ctx context.Context, w wanted, room *room, buf []byte) []byte {
 	began := time.Now()
 	r := result{done: true}
-	page, contentType, err := m.Page.Get(ctx, accept, buf[:0], int(m.limits.PageBytes), room.claim(m.made).grow)
+	claim := room.claim(m.made)
+	page, contentType, err := m.Page.Get(ctx, w.accept(), buf[:0], int(m.limits.PageBytes), claim.grow)
 	r.bytes = len(page)
 	// What a much larger page has left behind is not for others to go without.
 	if m.made > room.share && (err != nil || int64(len(page)) < m.made/4) {
 		m.reset()
 	}
 	if err == nil {
-		if r.format, err = promtext.ParseContentType(contentType); err == nil {
-			r.report, err = m.page.Read(page, r.format)
-		}
+		err = m.read(&r, page, contentType, w.protobuf, claim)
 	}
 	m.made = max(m.made, int64(r.bytes))
 	if errors.Is(err, probe.ErrTooLong) {
@@ -76,10 +78,27 @@ func (m *member) scrape(ctx context.Context, accept string, room *room, buf []by
 	}
 	if err != nil {
 		m.page.Clear()
+		m.proto.Clear()
 	}
 	r.err, r.duration = err, time.Since(began)
 	m.keep(r, time.Now())
 	return page[:0]
+}
+
+// read reads the page that r is about; one of protobuf only if that was asked for.
+func (m *member) read(r *result, page []byte, contentType string, protobuf bool, claim *claim) (err error) {
+	if protobuf && promproto.Is(contentType) {
+		r.report, err = m.proto.Read(page, claim.grow)
+		if claim.more > 0 {
+			m.made = max(m.made, claim.had)
+		}
+		return err
+	}
+	m.proto.Clear()
+	if r.format, err = promtext.ParseContentType(contentType); err == nil {
+		r.report, err = m.page.Read(page, r.format)
+	}
+	return err
 }
 
 // keep notes a result, and tells the log if it is other than the one before.

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sidecar/internal/probe"
+	"sidecar/internal/promproto"
 	"sidecar/internal/promtext"
 )
 
@@ -74,6 +75,7 @@ type Scraper struct {
 	merger  promtext.Merger
 	packer  *gzip.Writer
 	pages   []*promtext.Target
+	protos  []*promproto.Target // of the members
 	sums    []*sums
 	summers []*promtext.Summer
 	seen    []*member // that sums are for
@@ -97,7 +99,7 @@ func New(o Options) *Scraper {
 		o.TotalBytes = DefaultTotalBytes
 	}
 	s := &Scraper{o: o, turn: make(chan struct{}, 1), own: promtext.NewTarget(promtext.Options{Own: true}),
-		conflicts: map[promtext.ConflictKind]uint64{promtext.TypeDiffers: 0, promtext.UnitDiffers: 0, promtext.NameTaken: 0}, sumCounts: map[string]sumCounts{}}
+		conflicts: map[promtext.ConflictKind]uint64{promtext.TypeDiffers: 0, promtext.UnitDiffers: 0, promtext.NameTaken: 0, promproto.Left: 0}, sumCounts: map[string]sumCounts{}}
 	s.buffers.New = func() any { return new([]byte) }
 	s.alone.left.Store(o.TotalBytes)
 	s.turn <- struct{}{}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sidecar/internal/atomicfile"
+	"sidecar/internal/promproto"
 	"sidecar/internal/promtext"
 )
 
@@ -25,8 +26,9 @@ type sums struct {
 	rules    []promtext.Rule
 	summer   *promtext.Summer
 	workers  []*promtext.Target
-	names    []string // of the workers
-	saved    []byte   // the state in the file
+	protos   []*promproto.Target // of the workers
+	names    []string            // of the workers
+	saved    []byte              // the state in the file
 	restarts uint64
 }
 
@@ -73,7 +75,7 @@ func (s *Scraper) follow(members []*member) {
 			i = len(next)
 			next = append(next, s.sumsOf(m))
 		}
-		next[i].workers = append(next[i].workers, m.page)
+		next[i].workers, next[i].protos = append(next[i].workers, m.page), append(next[i].protos, m.proto)
 	}
 	s.sums, s.summers = next, s.summers[:0]
 	for _, n := range next {
@@ -107,7 +109,7 @@ func (s *Scraper) sumsOf(m *member) *sums {
 	if i := slices.IndexFunc(s.sums, func(n *sums) bool { return n.app == m.App }); i >= 0 {
 		n := s.sums[i]
 		if slices.Equal(n.rules, m.Sum) {
-			n.workers = n.workers[:0]
+			n.workers, n.protos = n.workers[:0], n.protos[:0]
 			return n
 		}
 		if err := s.write(n.app, n.summer.AppendState(nil)); err != nil {
@@ -117,9 +119,19 @@ func (s *Scraper) sumsOf(m *member) *sums {
 	return s.newSums(m.App, m.Sum)
 }
 
+// native returns the families that are native histograms at some worker, sorted.
+func (n *sums) native() (families []string) {
+	for _, p := range n.protos {
+		families = append(families, p.Native()...)
+	}
+	slices.Sort(families)
+	return slices.Compact(families)
+}
+
 // sum sums what workers have. The caller has the turn.
 func (s *Scraper) sum() {
 	for _, n := range s.sums {
+		n.summer.Native(n.native())
 		report := n.summer.Sum(n.workers)
 		s.mu.Lock()
 		n.restarts += uint64(report.Restarts)
