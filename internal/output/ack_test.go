@@ -173,10 +173,10 @@ func TestTimeoutsFindThatNoEndComesBack(t *testing.T) {
 		if e := round(); e.Kind != output.Confirmed || e.Ack != output.AckHalfClose {
 			t.Fatalf("got %+v", e)
 		}
+		awaitProbe(t, out) // it has to see an end of stream, or it would tell
 		in.NeverEOF(true)
 	}
 	works()
-	awaitProbe(t, out) // or the next one would tell
 	for range 2 {
 		if e := round(); e.Kind != output.Failed {
 			t.Fatalf("got %+v", e)

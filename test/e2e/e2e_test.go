@@ -122,15 +122,17 @@ func TestDemo(t *testing.T) {
 		m.Do(t, "mkdir", "-p", "/srv/repo/"+dir)
 	}
 	must(t, m.CopyIn(t.Context(), machine.Build(t), "/srv/repo/bin/logship", 0o755))
+	must(t, m.CopyIn(t.Context(), machine.BuildCommand(t, "healthd"), "/srv/repo/bin/healthd", 0o755))
 	must(t, m.CopyTree(t.Context(), "../demo", "/srv/repo/test/demo"))
 	must(t, m.CopyTree(t.Context(), "../winston", "/srv/repo/test/winston"))
 	out := m.Do(t, "env", "EVENTS=30", "/srv/repo/test/demo/demo.sh")
-	for _, want := range []string{"runs as the unit logship-demo-shop-", "shop is open", "application_name=node", "0 of them not accepted as they are"} {
+	for _, want := range []string{"runs as the unit logship-demo-shop-", "shop is open", "application_name=node", "0 of them not accepted as they are",
+		`200 {"status":"pass"`, `shop_log_lines_total{app="shop",level="info"}`, `503 {"status":"fail"`, "shop: fail for "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo does not show %q:\n%s", want, out)
 		}
 	}
-	if left := m.Do(t, "sh", "-c", "pgrep -a 'logship|node' || true"); left != "" {
+	if left := m.Do(t, "sh", "-c", "pgrep -a 'logship|healthd|node' || true"); left != "" {
 		t.Errorf("the demo leaves processes:\n%s", left)
 	}
 }
