@@ -86,7 +86,7 @@ func (r *runner) inputs(gaps *ship.Gaps) (in inputs, err error) {
 		return in, explainState(err)
 	}
 	in.closers = append(in.closers, in.state.Close)
-	if err := gaps.Open(in.state); err != nil {
+	if err := gaps.Open(in.state, bootID()); err != nil {
 		r.log.Error("what the last process has left to be told of gaps is not known", "err", err)
 	}
 	in.closers = append(in.closers, func() error {
@@ -151,6 +151,19 @@ func (r *runner) files(gaps *ship.Gaps) (*filetail.Source, error) {
 // spoolDir returns the directory of the spool.
 func (c *Config) spoolDir() string {
 	return cmp.Or(c.Spool.Dir, filepath.Join(c.stateDir(), "spool"))
+}
+
+// bootID returns the ID of this boot of the machine, or "" if it is not known. The unit says
+// it (systemd.unit(5), "%b"), as its sandbox hides the file of the kernel.
+func bootID() string {
+	if id := os.Getenv("BOOT_ID"); id != "" {
+		return id
+	}
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // openSpool opens the spool.

@@ -44,7 +44,7 @@ func TestDiscardsOfAFullSpoolOutliveTheProcess(t *testing.T) {
 	}
 	defer state.Close()
 	gaps := ship.NewGaps(ship.NewMetrics(1))
-	if err := gaps.Open(state); err != nil {
+	if err := gaps.Open(state, ""); err != nil {
 		t.Fatal(err)
 	}
 	source := &spoolSource{Source: s.NewSource("spool", nil), spool: s, gaps: gaps}

@@ -151,11 +151,11 @@ func TestReadsWhatJournaldKeeps(t *testing.T) {
 
 func TestExplainsWhyPinsFail(t *testing.T) {
 	for want, cause := range map[string]error{
-		"CAP_FOWNER":     &os.LinkError{Op: "link", Err: syscall.EPERM},
-		"CAP_DAC":        &os.LinkError{Op: "mkdir", Err: syscall.EACCES},
-		"one mount":      &os.LinkError{Op: "link", Err: syscall.EXDEV},
-		"ReadWritePaths": &os.LinkError{Op: "link", Err: syscall.EROFS},
-		"no space":       &os.LinkError{Op: "link", Err: syscall.ENOSPC},
+		"CAP_FOWNER": &os.LinkError{Op: "link", Err: syscall.EPERM},
+		"CAP_DAC":    &os.LinkError{Op: "mkdir", Err: syscall.EACCES},
+		"one mount":  &os.LinkError{Op: "link", Err: syscall.EXDEV},
+		"BindPaths":  &os.LinkError{Op: "link", Err: syscall.EROFS},
+		"no space":   &os.LinkError{Op: "link", Err: syscall.ENOSPC},
 	} {
 		if got := explainPin(cause); !strings.Contains(got.Error(), want) || !errors.Is(got, cause) {
 			t.Errorf("%v is explained by %q", cause, got)

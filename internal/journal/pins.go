@@ -203,7 +203,7 @@ func explainPin(err error) error {
 	case errors.Is(err, syscall.EXDEV):
 		return fmt.Errorf("%w: the directory and its %s must be on one mount: mount the whole journal directory, not its parts", err, PinDir)
 	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%w: in a unit: ReadWritePaths=/var/log/journal", err)
+		return fmt.Errorf("%w: in a unit: BindPaths=/var/log/journal", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: run as root or with CAP_FOWNER and CAP_DAC_OVERRIDE (in a unit: AmbientCapabilities=), or switch input.journald.pins off", err)
 	}
@@ -214,7 +214,11 @@ func explainPin(err error) error {
 func RemovePins(places []Place) error {
 	var errs []error
 	for _, p := range places {
-		errs = append(errs, os.RemoveAll(filepath.Join(p.Root, PinDir)))
+		dir := filepath.Join(p.Root, PinDir)
+		// On a file system that is read-only to us, removing what is not there fails too.
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, os.RemoveAll(dir))
+		}
 	}
 	return errors.Join(errs...)
 }

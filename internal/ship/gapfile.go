@@ -1,7 +1,6 @@
 package ship
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +27,7 @@ const (
 type gapFile struct {
 	Version int `json:"version"`
 	// Boot is the boot of the machine that the numbers of sockets belong to
-	// (/proc/sys/kernel/random/boot_id).
+	// (the kernel's random number of each boot), or "".
 	Boot string `json:"boot"`
 	// Drops is for each socket what is told of its drops: in gaps before, and in Gaps.
 	Drops map[uint64]uint32 `json:"drops,omitempty"`
@@ -36,12 +35,12 @@ type gapFile struct {
 }
 
 // Open reads the gaps that an earlier process has left in the state directory: they are
-// told next. From then on Save keeps them there. It is called before everything else. With
+// told next. From then on Save keeps them there. It is called before everything else. boot is
+// the ID of this boot of the machine; with "" all sockets are taken for sockets of it. With
 // an error, which is about a damaged file, there are none, and the file will be replaced.
-func (g *Gaps) Open(d *StateDir) error {
+func (g *Gaps) Open(d *StateDir, boot string) error {
 	g.path = d.Path(GapsName)
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without one, all sockets are of this boot
-	g.boot = string(bytes.TrimSpace(boot))
+	g.boot = boot
 	b, err := os.ReadFile(g.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -16,7 +16,7 @@ import (
 func openGaps(t *testing.T, dir *StateDir) *Gaps {
 	t.Helper()
 	g := NewGaps(NewMetrics(1))
-	if err := g.Open(dir); err != nil {
+	if err := g.Open(dir, "boot"); err != nil {
 		t.Fatal(err)
 	}
 	return g
@@ -152,7 +152,7 @@ func TestGapsOfADamagedFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := NewGaps(NewMetrics(1))
-		if err := g.Open(dir); err == nil || len(g.list) > 0 {
+		if err := g.Open(dir, "boot"); err == nil || len(g.list) > 0 {
 			t.Errorf("%q: %v, %v", content, err, g.list)
 		}
 		if err := g.Save(); err != nil {

@@ -158,7 +158,9 @@ func install(t *testing.T, m *machine.Machine) {
 	ctx := t.Context()
 	must(t, m.CopyIn(ctx, machine.Build(t), "/srv/repo/bin/logship", 0o755))
 	must(t, m.CopyIn(ctx, "../../config/default.toml", "/srv/repo/config/default.toml", 0o644))
-	must(t, m.CopyIn(ctx, "../../deploy/systemd/logship.service", "/srv/repo/deploy/systemd/logship.service", 0o644))
+	for _, name := range []string{"logship.service", "logship.tmpfiles"} {
+		must(t, m.CopyIn(ctx, "../../deploy/systemd/"+name, "/srv/repo/deploy/systemd/"+name, 0o644))
+	}
 	// The receiver is the same program; the README installs it over this copy.
 	m.Do(t, "cp", "/srv/repo/bin/logship", "/usr/bin/logship")
 	must(t, m.WriteFile(ctx, "/etc/logship/conf.d/head.toml", []byte("input.journald.start = \"head\"\n"), 0o644))

@@ -133,7 +133,7 @@ func TestNginx(t *testing.T) {
 	m.Do(t, "rm", "/run/down-3001", "/run/down-3002")
 	m.awaitCurl(t, "200 ", "ALL-OK", "http://127.0.0.1/health")
 	// Nothing old is served when healthd is gone, and the files stay.
-	m.Do(t, "systemctl", "stop", "healthd.socket", "healthd.service")
+	m.Do(t, "systemctl", "stop", "healthd.socket", "healthd-metrics.socket", "healthd.service")
 	m.awaitCurl(t, "502 ", "", "http://127.0.0.1/health")
 	if code, _, body := m.curl(t, "--header", "Host: status.example.com", "http://127.0.0.1/status.json"); code != "200 OK" || !strings.Contains(body, `"down":`) {
 		t.Errorf("files for another host: %s %s", code, body)

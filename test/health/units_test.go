@@ -95,6 +95,7 @@ func bootWatched(t *testing.T, interval string) watched {
 		{Path: "/srv/repo/deploy/systemd/healthd.service", Data: readFile(t, "../../deploy/systemd/healthd.service")},
 		{Path: "/srv/repo/deploy/systemd/healthd.sysusers", Data: readFile(t, "../../deploy/systemd/healthd.sysusers")},
 		{Path: "/srv/repo/deploy/systemd/healthd.socket", Data: readFile(t, "../../deploy/systemd/healthd.socket")},
+		{Path: "/srv/repo/deploy/systemd/healthd-metrics.socket", Data: readFile(t, "../../deploy/systemd/healthd-metrics.socket")},
 	}})}
 	if _, err := os.Stat("../winston/node_modules/@godaddy/terminus"); err != nil {
 		t.Fatalf("the npm packages are not there (make setup): %v", err)
@@ -280,7 +281,7 @@ func TestStuckIsRestarted(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	m := bootWatched(t, "1s")
 	const dir = "/var/lib/healthd"
-	m.Do(t, "systemctl", "stop", "healthd.service", "healthd.socket")
+	m.Do(t, "systemctl", "stop", "healthd.service", "healthd.socket", "healthd-metrics.socket")
 	m.Do(t, "mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", dir)
 	m.Do(t, "chown", "healthd:", dir)
 	m.Do(t, "sh", "-c", "cat /dev/zero > "+dir+"/full || true")

@@ -69,6 +69,7 @@ func start(t *testing.T, conf, unit string) daemon {
 	m := machine.Boot(t, machine.Options{Hostname: "web-03", DiskBytes: 4 << 30, Diagnose: diagnose, ExtraFiles: []machine.File{
 		{Path: units + "receiver.service", Data: []byte(receiverUnit)},
 		{Path: units + "logship.service", Data: read(t, "../../deploy/systemd/logship.service")},
+		{Path: "/etc/tmpfiles.d/logship.conf", Data: read(t, "../../deploy/systemd/logship.tmpfiles")},
 		{Path: units + "logship.service.d/test.conf", Data: []byte("[Service]\nRestartSec=100ms\n" + unit)},
 		{Path: "/etc/logship/logship.toml", Data: []byte(config + conf)},
 		{Path: "/srv/repo/deploy/systemd/logship-syslog.socket", Data: read(t, "../../deploy/systemd/logship-syslog.socket")},
