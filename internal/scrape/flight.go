@@ -116,45 +116,61 @@ func (s *Scraper) leave(f *flight) {
 // recycle ends f and keeps its buffers for the next one. s.mu must be held.
 func (s *Scraper) recycle(f *flight) {
 	s.flights--
-	for _, b := range [][]byte{f.page, f.zip} {
-		s.keepBuffer(b)
+	place := &s.free.page
+	if f.contentType == promproto.ContentType {
+		place = &s.free.proto
 	}
+	*place = spare(*place, f.page)
+	s.free.zip = spare(s.free.zip, f.zip)
 	f.page, f.zip = nil, nil
 }
 
-// keepBuffer keeps b for the next flight. s.mu must be held.
-func (s *Scraper) keepBuffer(b []byte) {
-	if cap(b) > 0 && cap(b) <= max(4*len(b), keptBuffer) && len(s.free) < maxFree {
-		s.free = append(s.free, b[:0])
+// spare returns which of two buffers is kept: the one that was used last, unless it was
+// made for much more.
+func spare(kept, used []byte) []byte {
+	if len(used) > 0 && cap(used) <= max(4*len(used), keptBuffer) {
+		return used[:0]
 	}
+	return kept
 }
 
-// maxFree is how many buffers are kept: a page, and one that is packed.
-const maxFree = 2
-
-// keptBuffer is how large a buffer may be that is kept for another page; of those that
-// pages are fetched to there are as many as targets.
-const keptBuffer = 4 << 20
+// What is kept for the next scrape: buffers up to a size, and of those that pages are
+// fetched to as many as have a size together. (A sync.Pool keeps nearly twice as many as
+// are ever in use at once: 35 for 20 targets.)
+const (
+	keptBuffer  = 4 << 20
+	keptFetches = 16 << 20
+)
 
 // borrow returns a buffer to fetch a page to, for giveBack.
-func (s *Scraper) borrow() *[]byte { return s.buffers.Get().(*[]byte) }
-
-func (s *Scraper) giveBack(b *[]byte) {
-	if cap(*b) > keptBuffer {
-		*b = nil
-	}
-	s.buffers.Put(b)
-}
-
-// buffer returns a buffer that is free.
-func (s *Scraper) buffer() []byte {
+func (s *Scraper) borrow() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.free) == 0 {
+	last := len(s.free.fetches) - 1
+	if last < 0 {
 		return nil
 	}
-	b := s.free[len(s.free)-1]
-	s.free = s.free[:len(s.free)-1]
+	b := s.free.fetches[last]
+	s.free.fetches = s.free.fetches[:last]
+	s.free.size -= cap(b)
+	return b
+}
+
+func (s *Scraper) giveBack(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cap(b) > 0 && cap(b) <= keptBuffer && s.free.size+cap(b) <= keptFetches {
+		s.free.fetches = append(s.free.fetches, b[:0])
+		s.free.size += cap(b)
+	}
+}
+
+// take takes the buffer out of a place in s.free; it may be nil.
+func (s *Scraper) take(place *[]byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := *place
+	*place = nil
 	return b
 }
 
@@ -197,9 +213,7 @@ func (s *Scraper) collect(ctx context.Context, w wanted) (format promtext.Format
 	var wg sync.WaitGroup
 	for _, m := range members {
 		wg.Go(func() {
-			b := s.borrow()
-			*b = m.scrape(ctx, w, room, *b)
-			s.giveBack(b)
+			s.giveBack(m.scrape(ctx, w, room, s.borrow()))
 		})
 	}
 	wg.Wait()
@@ -228,14 +242,14 @@ func (s *Scraper) render(f *flight, format promtext.Format, protobuf, zip bool) 
 	if err := s.readOwn(format); err != nil {
 		return err
 	}
-	f.page, format = s.merger.Append(s.buffer(), format, s.pages, s.summers)
+	f.page, format = s.merger.Append(s.take(&s.free.page), format, s.pages, s.summers)
 	f.contentType = format.ContentType()
 	s.count(s.merger.Conflicts())
 	if protobuf {
 		s.convert(f)
 	}
 	if zip {
-		f.zip = s.pack(s.buffer(), f.page)
+		f.zip = s.pack(s.take(&s.free.zip), f.page)
 	}
 	return nil
 }
@@ -243,11 +257,11 @@ func (s *Scraper) render(f *flight, format promtext.Format, protobuf, zip bool) 
 // convert makes the page of f, which is text, protobuf.
 func (s *Scraper) convert(f *flight) {
 	text, left := f.page, 0
-	f.page, left = promproto.Append(s.buffer(), text, s.protos)
+	f.page, left = promproto.Append(s.take(&s.free.proto), text, s.protos)
 	f.contentType = promproto.ContentType
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keepBuffer(text)
+	s.free.page = spare(s.free.page, text)
 	s.conflicts[promproto.Left] += uint64(left)
 }
 
@@ -266,9 +280,8 @@ func (s *Scraper) readOwn(format promtext.Format) error {
 	if err != nil {
 		return fmt.Errorf("gather own metrics: %w", err)
 	}
-	b := s.borrow()
-	defer s.giveBack(b)
-	w := bytes.NewBuffer((*b)[:0])
+	w := bytes.NewBuffer(s.borrow())
+	defer func() { s.giveBack(w.Bytes()) }()
 	as := expfmt.NewFormat(expfmt.TypeTextPlain)
 	if format == promtext.OpenMetrics {
 		as = expfmt.NewFormat(expfmt.TypeOpenMetrics)
@@ -284,8 +297,7 @@ func (s *Scraper) readOwn(format promtext.Format) error {
 			return fmt.Errorf("encode own metrics: %w", err)
 		}
 	}
-	*b = w.Bytes()
-	_, err = s.own.Read(*b, format)
+	_, err = s.own.Read(w.Bytes(), format)
 	return err
 }
 

@@ -108,12 +108,10 @@ func (s *Scraper) One(w http.ResponseWriter, r *http.Request) {
 	if accept == "" {
 		accept = wanted{}.accept()
 	}
-	b := s.borrow()
-	defer s.giveBack(b)
 	c := s.alone.claim(0)
 	defer c.release()
-	page, contentType, err := m.Page.Get(ctx, accept, (*b)[:0], int(m.limits.PageBytes), c.grow)
-	*b = page
+	page, contentType, err := m.Page.Get(ctx, accept, s.borrow(), int(m.limits.PageBytes), c.grow)
+	defer s.giveBack(page)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return

@@ -66,8 +66,7 @@ type Options struct {
 type Scraper struct {
 	o Options
 
-	buffers sync.Pool // of *[]byte: pages on their way
-	alone   room      // of the pages that are passed through
+	alone room // of the pages that are passed through
 
 	// turn holds a token while nobody uses what follows, and the pages of members.
 	turn    chan struct{}
@@ -85,9 +84,16 @@ type Scraper struct {
 	flight    *flight                          // guarded by mu: the one to join, nil if there is none
 	users     int                              // guarded by mu: of all flights
 	flights   int                              // guarded by mu: that somebody is waiting for, or has the page of
-	free      [][]byte                         // guarded by mu: buffers of flights that are over
+	free      buffers                          // guarded by mu
 	conflicts map[promtext.ConflictKind]uint64 // guarded by mu
 	sumCounts map[string]sumCounts             // guarded by mu: by app
+}
+
+// buffers are those that nobody uses.
+type buffers struct {
+	page, proto, zip []byte
+	fetches          [][]byte
+	size             int // the capacity of fetches together
 }
 
 // New returns a scraper without targets.
@@ -100,7 +106,6 @@ func New(o Options) *Scraper {
 	}
 	s := &Scraper{o: o, turn: make(chan struct{}, 1), own: promtext.NewTarget(promtext.Options{Own: true}),
 		conflicts: map[promtext.ConflictKind]uint64{promtext.TypeDiffers: 0, promtext.UnitDiffers: 0, promtext.NameTaken: 0, promproto.Left: 0}, sumCounts: map[string]sumCounts{}}
-	s.buffers.New = func() any { return new([]byte) }
 	s.alone.left.Store(o.TotalBytes)
 	s.turn <- struct{}{}
 	return s

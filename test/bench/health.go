@@ -332,24 +332,30 @@ func watchTargets(parent, target string, n, rounds int) (core float64, rss int64
 }
 
 // processCost returns the processor time of a process and its children, and the
-// resident set of the process (proc(5)).
+// resident set of the process.
 func processCost(pid int) (cpu time.Duration, rss int64, err error) {
+	cpu, rss, err = ownCost(pid)
 	children, err1 := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
-	stat, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	status, err3 := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err := errors.Join(err1, err2, err3); err != nil {
+	err = errors.Join(err, err1)
+	for child := range strings.FieldsSeq(string(children)) {
+		id, err1 := strconv.Atoi(child)
+		more, _, err2 := processCost(id)
+		cpu, err = cpu+more, errors.Join(err, err1, err2)
+	}
+	return cpu, rss, err
+}
+
+// ownCost is processCost without the children (proc(5)).
+func ownCost(pid int) (cpu time.Duration, rss int64, err error) {
+	stat, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	status, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err := errors.Join(err1, err2); err != nil {
 		return 0, 0, err
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	user, err1 := strconv.Atoi(fields[11])
 	system, err2 := strconv.Atoi(fields[12])
 	_, text, _ := strings.Cut(string(status), "VmRSS:")
-	_, err3 = fmt.Sscan(text, &rss)
-	cpu, err = time.Duration(user+system)*time.Second/clockTicks, errors.Join(err1, err2, err3)
-	for child := range strings.FieldsSeq(string(children)) {
-		id, err1 := strconv.Atoi(child)
-		more, _, err2 := processCost(id)
-		cpu, err = cpu+more, errors.Join(err, err1, err2)
-	}
-	return cpu, rss << 10, err
+	_, err3 := fmt.Sscan(text, &rss)
+	return time.Duration(user+system) * time.Second / clockTicks, rss << 10, errors.Join(err1, err2, err3)
 }

@@ -30,13 +30,21 @@ import (
 
 func main() {
 	entries := flag.Int("n", 1_000_000, "`number` of journal entries and of syslog messages")
-	parts := flag.String("parts", "journal,outputs,syslog,spool,code,health", "what is measured, `names` with commas in between")
+	parts := flag.String("parts", "journal,outputs,syslog,spool,code,health,scrape", "what is measured, `names` with commas in between")
 	rounds := flag.Int("rounds", 3, "interleaved rounds")
 	lines := flag.String("lines", "", "`file` with messages, plain or gzip (default the bench corpus)")
 	reader := flag.String("read", "", "only read the journal of the directory that is the argument, with this `reader`")
 	store := flag.String("store", "", "only take -n syslog messages in at this `address`, by way of a spool in the directory that is the argument")
 	copier := flag.Bool("copy", false, "only copy lines from the address that is the first argument to the second")
+	role := flag.String("scrape", "", "only be a part of the bench of scrapes: pages or expfmt")
 	flag.Parse()
+	if *role != "" {
+		if err := playScrapeRole(*role, flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *copier {
 		fmt.Fprintln(os.Stderr, "bench:", copyLines(flag.Arg(0), flag.Arg(1)))
 		os.Exit(1)
@@ -88,6 +96,8 @@ func run(parts string, entries, rounds int, linesPath string) error {
 			err = benchCode(dir)
 		case "health":
 			err = benchHealth(dir, rounds)
+		case "scrape":
+			err = benchScrape(dir, rounds)
 		default:
 			err = fmt.Errorf("there is no part %q", part)
 		}
