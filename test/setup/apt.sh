@@ -91,6 +91,7 @@ collect() {
 			want mariadbd mariadb-server-core
 			want my_print_defaults mariadb-client-core # mariadb-install-db needs it
 			want dnsmasq dnsmasq-base
+			want prometheus prometheus # and what scrapes it
 			want java openjdk-17-jre-headless # for a server that speaks MongoDB's protocol
 			want mvn maven
 			;;
