@@ -1,5 +1,5 @@
 // Package syslog has Debian's rsyslog and syslog-ng send to the listeners of
-// internal/syslog, with the configurations of docs/sources.md.
+// internal/syslog, with the snippets of deploy/rsyslog and deploy/syslog-ng.
 package syslog
 
 import (
@@ -20,6 +20,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ const (
 	receiver   = "SYSLOG_TEST_RECEIVER"
 )
 
-// addresses are where docs/sources.md has the senders send to.
+// addresses are where the snippets have the senders send to.
 func addresses() []string {
 	return []string{"tcp://127.0.0.1:10514", "tcp://127.0.0.1:10515", "udp://127.0.0.1:10516", "tls://127.0.0.1:10517",
 		"unixgram:/run/logship-log", "unix:/run/logship-stream"}
@@ -131,7 +132,7 @@ func TestSenders(t *testing.T) {
 		`_jsonrc:{"body":"` + strings.Repeat("x", 7000) + `"}`,
 	}
 	want := map[string][]string{}
-	for sender, on := range map[string][]string{"rsyslog": addresses()[:4], "syslog-ng": addresses()} {
+	for sender, on := range map[string][]string{"rsyslog": addresses()[:5], "syslog-ng": addresses()} {
 		for _, body := range bodies {
 			m.Do(t, "logger", "--socket", "/run/"+sender, "--size", "16KiB", "--tag", sender+"-app", "--id=4312", "--priority", "user.warning", "--", body)
 		}
@@ -140,7 +141,7 @@ func TestSenders(t *testing.T) {
 		}
 	}
 	got := map[string][]string{}
-	for _, msg := range await(t, m, len(bodies)*(4+6)) {
+	for _, msg := range await(t, m, len(bodies)*(5+6)) {
 		sender := strings.TrimSuffix(msg.App, "-app")
 		key := sender + " to " + msg.Listen
 		got[key] = append(got[key], msg.Text)
@@ -173,8 +174,8 @@ func boot(t *testing.T) *machine.Machine {
 	must(t, m.WriteFile(ctx, "/etc/rsyslog-test.conf", []byte(`global(workDirectory="/var/lib")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="/run/rsyslog")
-`+machine.Example(t, "../../docs/sources.md", "# Sources", "rsyslog")), 0o644))
-	must(t, m.WriteFile(ctx, "/etc/syslog-ng-test.conf", []byte("@version: 3.38\nsource s_apps { unix-dgram(\"/run/syslog-ng\"); };\n"+machine.Example(t, "../../docs/sources.md", "# Sources", "syslog-ng")), 0o644))
+`+snippets(t, "rsyslog")), 0o644))
+	must(t, m.WriteFile(ctx, "/etc/syslog-ng-test.conf", []byte("@version: 3.38\nsource s_src { unix-dgram(\"/run/syslog-ng\"); };\n"+snippets(t, "syslog-ng")), 0o644))
 	m.Do(t, "systemd-run", "--quiet", "--unit=rsyslog-test", "rsyslogd", "-n", "-f", "/etc/rsyslog-test.conf", "-i", "/run/rsyslog.pid")
 	m.Do(t, "systemd-run", "--quiet", "--unit=syslog-ng-test", "--setenv=LD_LIBRARY_PATH=/usr/lib/syslog-ng", "syslog-ng", "-F",
 		"--no-caps", "-f", "/etc/syslog-ng-test.conf", "-R", "/run/syslog-ng.persist", "-c", "/run/syslog-ng.ctl", "-p", "/run/syslog-ng.pid")
@@ -185,6 +186,22 @@ input(type="imuxsock" Socket="/run/rsyslog")
 		})
 	}
 	return m
+}
+
+// snippets returns all of deploy for a sender.
+func snippets(t *testing.T, sender string) string {
+	t.Helper()
+	files, err := filepath.Glob("../../deploy/" + sender + "/*.conf")
+	if err != nil || len(files) != 5 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		must(t, err)
+		all.Write(text)
+	}
+	return all.String()
 }
 
 // certificate returns the files of one certificate that both sides use.
