@@ -179,7 +179,6 @@ func (t *Target) keep(f *dto.MetricFamily) {
 		if !isNative && !hasExemplar(m) {
 			continue
 		}
-		m.TimestampMs = nil
 		if t.series == nil {
 			t.series = map[string]extra{}
 		}
