@@ -15,7 +15,7 @@
 //	answer, lost := promproto.Append(answer[:0], page, targets)
 //
 // The messages are those of github.com/prometheus/client_model, io.prometheus.client, each
-// with its length before it. This costs some 60 times as much as text does for each series
+// with its length before it. This costs over a hundred times as much as text does for each series
 // (docs/performance.md), so it is for scrapers that prefer protobuf, and targets that need
 // it.
 package promproto

@@ -442,9 +442,11 @@ func TestHostile(t *testing.T) {
 // What the caller has no room for is not read.
 func TestNoRoom(t *testing.T) {
 	errFull := errors.New("full")
-	for _, at := range []int{0, 3 * messageBytes, 300} {
+	for _, at := range []int{0, 3 * messageBytes, 300, 700} { // for messages, and at last for text
+		long := good()
+		long.Help = proto.String(strings.Repeat("h", 1000))
 		b := newBoth(promtext.Options{App: "x", Lenient: true})
-		_, err := b.Read(page(native(), good(), native()), func(size int) error {
+		_, err := b.Read(page(native(), long, native()), func(size int) error {
 			if size > at {
 				return errFull
 			}
