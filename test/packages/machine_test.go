@@ -45,8 +45,9 @@ func boot(t *testing.T, r release) *machine.Machine {
 	must(t, m.CopyTree(t.Context(), r.dir, "/root/dist"))
 	must(t, m.CopyIn(t.Context(), filepath.Join(r.unpack(t, "logship", "amd64"), "usr/bin/logship"), "/usr/local/bin/receiver", 0o755))
 	// What the host has of it, what keeps package managers from starting units in images,
-	// and the index of all manual pages, which would be made at every step.
-	m.Do(t, "rm", "-rf", "/usr/sbin/policy-rc.d", "/var/lib/man-db/auto-update", "/etc/logship", "/etc/healthd", "/var/lib/logship", "/var/lib/healthd", receivedPath)
+	// and what apt does at every step: read lists of packages, tell PackageKit, index
+	// manual pages.
+	m.Do(t, "rm", "-rf", "/usr/sbin/policy-rc.d", "/var/lib/apt/lists", "/etc/apt/apt.conf.d/20packagekit", "/var/lib/man-db/auto-update", "/etc/logship", "/etc/healthd", "/var/lib/logship", "/var/lib/healthd", receivedPath)
 	m.Do(t, "systemctl", "daemon-reload")
 	m.Do(t, "systemctl", "enable", "--now", "receiver")
 	return m
@@ -195,7 +196,7 @@ func removeAndPurge(t *testing.T, m *machine.Machine) {
 	m.Do(t, "sh", "-c", "apt-get install -y /root/logship_1.2.5.deb")
 	wantState(t, m, "logship.service", "active enabled")
 	m.Do(t, "apt-get", "purge", "-y", "logship", "healthd")
-	left := m.Do(t, "sh", "-c", `find / -xdev \( -path /root -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /opt -o -path /srv -o -path /work \) -prune -o \( -name 'logship*' -o -name 'healthd*' \) -newer /etc/machine-id -print`)
+	left := m.Do(t, "sh", "-c", `find /etc /usr/bin /usr/lib/systemd /usr/lib/sysusers.d /usr/lib/tmpfiles.d /usr/share/bash-completion /usr/share/doc /usr/share/man /var/lib \( -name 'logship*' -o -name 'healthd*' \) -newer /etc/machine-id -print`)
 	if left != "" {
 		t.Errorf("after the purge there is\n%s", left)
 	}
