@@ -74,8 +74,11 @@ func (c snapshotMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	one(prometheus.GaugeValue, "healthd_snapshot_age_seconds", "Age of the last judgement.", time.Since(s.At).Seconds(), nil, nil)
 	one(prometheus.GaugeValue, "healthd_state", "State of the machine: 0 pass, 1 warn, 2 fail, 3 unknown, 4 starting, 5 maintenance.", s.State.Number(), nil, nil)
+	w.mu.Lock()
+	kinds := w.kinds
+	w.mu.Unlock()
 	for i := range s.Nodes {
-		c.node(one, &s.Nodes[i])
+		c.node(one, &s.Nodes[i], kinds)
 	}
 }
 
@@ -96,8 +99,8 @@ func (c snapshotMetrics) problems(one send) {
 	one(prometheus.GaugeValue, "healthd_units_silent", "Enabled services without an [X-Healthd] section.", float64(len(set.Silent)), nil, nil)
 }
 
-// node sends the metrics of a node.
-func (c snapshotMetrics) node(one send, n *health.NodeState) {
+// node sends the metrics of a node. kinds has the kind of each check that is run.
+func (c snapshotMetrics) node(one send, n *health.NodeState, kinds map[string]string) {
 	const states = ": 0 pass, 1 warn, 2 fail, 3 unknown, 4 starting, 5 maintenance."
 	c.w.metrics.mu.Lock()
 	transitions := c.w.metrics.transitions[n.ID]
@@ -107,7 +110,11 @@ func (c snapshotMetrics) node(one send, n *health.NodeState) {
 		one(prometheus.CounterValue, "healthd_group_transitions_total", "Changes of the state of a group.", float64(transitions), []string{"group"}, []string{n.ID})
 		return
 	}
-	labels, values := []string{"check", "group", "weight"}, []string{n.ID, n.Parent, n.Weight.String()}
+	kind, run := kinds[n.ID]
+	if !run { // not any more
+		return
+	}
+	labels, values := []string{"check", "group", "weight", "kind"}, []string{n.ID, n.Parent, n.Weight.String(), kind}
 	one(prometheus.GaugeValue, "healthd_check_state", "State of a check"+states, n.State.Number(), labels, values)
 	one(prometheus.CounterValue, "healthd_check_transitions_total", "Changes of the state of a check.", float64(transitions), []string{"check"}, values[:1])
 	if n.CheckedAt.IsZero() {

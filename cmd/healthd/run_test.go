@@ -232,7 +232,7 @@ func TestRunWatchesUnits(t *testing.T) {
 	}
 	// systemd has as long as the check to say what a unit uses: on a busy machine it
 	// comes with one of the next.
-	for _, want := range []string{`healthd_check_state{check="pay/unit",group="pay",weight="critical"} 0`, `healthd_check_memory_bytes{check="pay/unit"} 6.7108864e+07`,
+	for _, want := range []string{`healthd_check_state{check="pay/unit",group="pay",kind="unit",weight="critical"} 0`, `healthd_check_memory_bytes{check="pay/unit"} 6.7108864e+07`,
 		"healthd_units_followed 1", "healthd_targets 1", `healthd_group_state{group="pay",weight="critical"} 0`, `healthd_public_requests_total{code="503",monitor="other"}`} {
 		metrics := ""
 		i.until(func() bool {

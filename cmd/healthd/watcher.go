@@ -54,6 +54,7 @@ type watcher struct {
 	units map[string]unitNodes // guarded by mu
 	found *foundSet            // guarded by mu
 	runs  map[string]runOf     // guarded by mu; of units
+	kinds map[string]string    // guarded by mu; of checks, by ID; replaced, never changed
 }
 
 // foundSet is what was found last, for people.
@@ -173,7 +174,12 @@ func (w *watcher) checkDiscovery(ctx context.Context) health.Result {
 // take makes a plan that the tree has the present one. silent are the services without
 // a section.
 func (w *watcher) take(p *planner, silent []string) {
+	kinds := make(map[string]string, len(p.checks))
+	for _, check := range p.checks {
+		kinds[check.ID] = check.Kind
+	}
 	w.mu.Lock()
+	w.kinds = kinds
 	w.units = p.units
 	maps.DeleteFunc(w.runs, func(unit string, _ runOf) bool { _, watched := p.units[unit]; return !watched })
 	w.found = &foundSet{p.found, silent}

@@ -32,6 +32,12 @@ const linesTotal = new prometheus.Counter({
   labelNames: ['level'],
 });
 
+const requestSeconds = new prometheus.Histogram({
+  name: 'http_request_duration_seconds',
+  help: 'Time of the requests of --demo.',
+  labelNames: ['method', 'status_code'],
+});
+
 function parseOptions() {
   const { values } = parseArgs({
     options: {
@@ -136,11 +142,13 @@ function httpRequest(logger) {
   const statusCode = pick([200, 200, 200, 201, 304, 404, 500]);
   const method = statusCode === 201 ? 'POST' : 'GET';
   const url = pick(['/books', '/books/42?lang=de', '/cart', '/checkout', '/search?q=caf%C3%A9']);
+  const responseTime = between(1, 900);
+  requestSeconds.observe({ method, status_code: statusCode }, responseTime / 1000);
   logger.http(`${method} ${url} ${statusCode}`, {
     requestId: randomUUID(),
     req: { method, url, headers: { host: 'shop.example.com', 'user-agent': pick(browsers) } },
     res: { statusCode, bytes: between(120, 48_000) },
-    responseTime: between(1, 900),
+    responseTime,
   });
 }
 
