@@ -33,7 +33,7 @@ dist:
 # What the tests need beyond Go. Says what is missing; the tests that need it
 # are then skipped, which in CI is a failure.
 setup:
-	@test/setup/apt.sh machine faults node oracle brokers health browser packages prometheus || echo "setup: goes on without the packages above"
+	@test/setup/apt.sh machine faults node oracle brokers health browser packages || echo "setup: goes on without the packages above"
 	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
 	@test/setup/unpack.sh senders rabbitmq || echo "setup: goes on without the programs above"
 	@test/setup/maven.sh || echo "setup: goes on without the jars above"

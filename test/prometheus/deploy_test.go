@@ -39,9 +39,9 @@ func tool(t *testing.T, name string) string {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v (test/setup/apt.sh prometheus installs it)", err)
+			t.Fatalf("%v (test/setup/apt.sh health installs it)", err)
 		}
-		t.Skipf("%v (test/setup/apt.sh prometheus installs it)", err)
+		t.Skipf("%v (test/setup/apt.sh health installs it)", err)
 	}
 	return path
 }

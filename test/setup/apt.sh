@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that tests and the demo need and that are missing.
 #
-#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health browser packages prometheus (all of them by default)
+#   apt.sh [GROUP...]      groups: machine faults node oracle brokers health browser packages (all of them by default)
 #
 # It can be run as often as one likes, and does nothing when nothing is missing.
 # What is there already counts, wherever it came from: a node outside of Debian's
@@ -106,12 +106,8 @@ collect() {
 			want mandoc mandoc
 			want sudo sudo
 			;;
-		prometheus) # scrapes both daemons; promtool tests the alerts
-			want prometheus prometheus
-			want promtool prometheus
-			;;
 		*)
-			say "no package group \"$group\" (there are: machine faults node oracle brokers health browser packages prometheus)"
+			say "no package group \"$group\" (there are: machine faults node oracle brokers health browser packages)"
 			exit 2
 			;;
 		esac
@@ -145,7 +141,7 @@ get() {
 	done
 }
 
-[ $# -gt 0 ] || set -- machine faults node oracle brokers health browser packages prometheus
+[ $# -gt 0 ] || set -- machine faults node oracle brokers health browser packages
 collect "$@"
 if [ -n "$foreign" ]; then
 	say "missing: npm, for the node that is here ($(command -v node)): install the npm that belongs to it"
