@@ -85,7 +85,7 @@ func (w *writer) family(text []byte) bool {
 		families, err := w.parser.TextToMetricFamilies(bytes.NewReader(text))
 		if err == nil {
 			for _, name := range slices.Sorted(maps.Keys(families)) {
-				w.write(families[name])
+				whole = w.write(families[name]) && whole
 			}
 			return whole
 		}
@@ -108,8 +108,14 @@ func withoutLine(text []byte, number int) []byte {
 	return bytes.Join(slices.Delete(lines, number-1, number), nil)
 }
 
-// write writes f with what is known beyond its text.
-func (w *writer) write(f *dto.MetricFamily) {
+// write writes f with what is known beyond its text, and reports whether all of it is there.
+func (w *writer) write(f *dto.MetricFamily) bool {
+	read := len(f.Metric)
+	f.Metric = slices.DeleteFunc(f.Metric, empty)
+	whole := len(f.Metric) == read
+	if len(f.Metric) == 0 {
+		return whole
+	}
 	for _, m := range f.Metric {
 		if !w.families[f.GetName()] {
 			break
@@ -125,6 +131,15 @@ func (w *writer) write(f *dto.MetricFamily) {
 		}
 	}
 	_, _ = protodelim.MarshalTo(w.out, f) // a bytes.Buffer takes all
+	return whole
+}
+
+// empty reports whether m is made of a line named x in a histogram or summary x, which text
+// may have there, and the messages have no place for: Prometheus would read zeros.
+func empty(m *dto.Metric) bool {
+	h, s := m.Histogram, m.Summary
+	return h != nil && h.SampleCount == nil && h.SampleCountFloat == nil && h.SampleSum == nil && len(h.Bucket) == 0 ||
+		s != nil && s.SampleCount == nil && s.SampleSum == nil && len(s.Quantile) == 0
 }
 
 // sameKind reports whether a series of a kind can be one of f. Text has one word for the

@@ -169,6 +169,9 @@ func TestEverythingOfATargetIsThere(t *testing.T) {
 	if !b.Needed() || b.Native() != nil {
 		t.Error("it is not remembered that protobuf is needed, or a page is")
 	}
+	if _, err := b.Read(page(good()), allRoom); err != nil || !b.Needed() || b.Native() != nil {
+		t.Errorf("it is not remembered that protobuf was needed, or a page is: %v", err)
+	}
 }
 
 // Pages in text stand beside those in protobuf, each family once, the first HELP wins and
@@ -336,6 +339,32 @@ func TestLikeText(t *testing.T) {
 	same(t, got, labelled([]*dto.MetricFamily{want}, "app", "shop"))
 }
 
+// A family whose type changes in the middle of a page keeps the first one.
+func TestTypesDiffer(t *testing.T) {
+	second := &dto.MetricFamily{Name: proto.String("n"), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{{
+		Counter: &dto.Counter{Value: proto.Float64(5), Exemplar: &dto.Exemplar{Value: proto.Float64(1)}}}}}
+	b := newBoth(promtext.Options{App: "x"})
+	if report, err := b.Read(page(native(), second), allRoom); err != nil || report.Counts[promtext.TypeConflict] != 1 {
+		t.Fatalf("%v, %v", report.Counts, err)
+	}
+	got, lost := merged(t, b)
+	same(t, got, labelled([]*dto.MetricFamily{native()}, "app", "x"))
+	if lost != 1 {
+		t.Errorf("%d families lost something, want 1", lost)
+	}
+	if _, err := b.Read(page(second, native()), allRoom); err != nil {
+		t.Fatal(err)
+	}
+	got, _ = merged(t, b)
+	var names []string
+	for _, f := range got {
+		names = append(names, f.GetName()+" "+f.GetType().String())
+	}
+	if want := []string{"n COUNTER", "n_bucket UNTYPED", "n_sum UNTYPED", "n_count UNTYPED"}; !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+}
+
 // A histogram of gauges and one of floats are kept as what they are.
 func TestOtherHistograms(t *testing.T) {
 	g, f := native(), native()
@@ -360,24 +389,27 @@ func TestTextThatIsNoProtobuf(t *testing.T) {
 		bad = strings.Replace(bad, "%d", fmt.Sprint(i), 1)
 	}
 	_, err := text.Read([]byte("# TYPE h histogram\nh_bucket{a=\"1\",le=\"high\"} 1\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\n"+
-		"# TYPE s summary\ns{quantile=\"most\"} 1\ns_sum 1\ns_count 1\n# TYPE g gauge\ng 1\n# TYPE k histogram\n"+strings.ReplaceAll(bad, "h_", "k_")+"u 2\n"), promtext.Text)
+		"# TYPE s summary\ns{quantile=\"most\"} 1\ns_sum 1\ns_count 1\n# TYPE g gauge\ng 1\n# TYPE k histogram\n"+strings.ReplaceAll(bad, "h_", "k_")+"k_count 1\n# TYPE e histogram\ne{a=\"1\"} 1\ne_count 2\n# TYPE z summary\nz 1\n# TYPE u untyped\nu 2\n"), promtext.Text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var m promtext.Merger
 	page, _ := m.Append(nil, promtext.Text, []*promtext.Target{text}, nil)
 	out, lost := Append(nil, page, nil)
-	if lost != 3 {
-		t.Errorf("%d families lost something, want 3", lost)
+	if lost != 5 {
+		t.Errorf("%d families lost something, want 5", lost)
 	}
 	var names []string
 	for _, f := range decode(t, out) {
 		names = append(names, f.GetName())
-		if f.GetName() == "h" && (len(f.Metric) != 1 || len(f.Metric[0].Histogram.Bucket) != 2 || f.Metric[0].Histogram.GetSampleCount() != 2) {
+		if len(f.Metric) != 1 || len(f.Metric[0].Label) != 1 || f.Metric[0].Label[0].GetName() != "app" {
+			t.Errorf("%v", f)
+		}
+		if f.GetName() == "h" && (len(f.Metric[0].Histogram.Bucket) != 2 || f.Metric[0].Histogram.GetSampleCount() != 2) {
 			t.Errorf("%v", f)
 		}
 	}
-	if want := []string{"h", "s", "g", "u"}; !slices.Equal(names, want) {
+	if want := []string{"h", "s", "g", "e", "u"}; !slices.Equal(names, want) {
 		t.Errorf("families %q, want %q", names, want)
 	}
 }
