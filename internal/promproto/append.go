@@ -25,7 +25,7 @@ const Left promtext.ConflictKind = "protobuf"
 // What is text and no message of protobuf, such as le="high", is left out; lost is how many
 // families that took something from.
 func Append(dst, page []byte, targets []*Target) (_ []byte, lost int) {
-	w := writer{out: bytes.NewBuffer(dst), more: map[string]extra{}, families: map[string]bool{}}
+	w := writer{out: bytes.NewBuffer(dst), more: map[string]extra{}, families: map[string]bool{}, parser: expfmt.NewTextParser(model.LegacyValidation)}
 	for _, t := range targets {
 		for k, e := range t.series { // they differ in app or worker
 			w.more[k] = e
@@ -67,7 +67,7 @@ type writer struct {
 	out      *bytes.Buffer
 	more     map[string]extra
 	families map[string]bool // that more is about
-	parser   *expfmt.TextParser
+	parser   expfmt.TextParser
 }
 
 // maxBad is how many lines of one family may be left out before all of it is: each costs
@@ -78,10 +78,6 @@ const maxBad = 16
 func (w *writer) family(text []byte) bool {
 	whole := true
 	for range maxBad + 1 {
-		if w.parser == nil {
-			p := expfmt.NewTextParser(model.LegacyValidation)
-			w.parser = &p
-		}
 		families, err := w.parser.TextToMetricFamilies(bytes.NewReader(text))
 		if err == nil {
 			for _, name := range slices.Sorted(maps.Keys(families)) {
@@ -89,7 +85,7 @@ func (w *writer) family(text []byte) bool {
 			}
 			return whole
 		}
-		whole, w.parser = false, nil // it keeps labels of the bad line
+		whole = false
 		var bad expfmt.ParseError
 		if !errors.As(err, &bad) {
 			return false

@@ -159,6 +159,27 @@ func TestBucketsOfTheNextVersion(t *testing.T) {
 
 const counterType = "# TYPE c counter\n"
 
+// TestNativeIsNotSummed: a family that is a native histogram somewhere stays labelled as
+// long as it is said to be one, and its sum goes on meanwhile.
+func TestNativeIsNotSummed(t *testing.T) {
+	f := newFleet(2, Rule{"h", Sum}, Rule{"secret", Omit}, Rule{"c", Sum})
+	page := func(n int) string {
+		return fmt.Sprintf("# TYPE h histogram\nh_bucket{le=\"+Inf\"} %d\nh_sum 1\nh_count %d\n# TYPE secret histogram\nsecret_count 1\n# TYPE c counter\nc %d\n", n, n, n)
+	}
+	const summed = "c{app=\"x\"} %d\nh_bucket{app=\"x\",le=\"+Inf\"} %d\nh_count{app=\"x\"} %d\nh_sum{app=\"x\"} 2"
+	f.want(t, fmt.Sprintf(summed, 5, 5, 5), page(2), page(3))
+	f.summer.Native([]string{"h", "secret", "unknown"})
+	labelled := strings.Join([]string{`c{app="x"} 7`, `h_bucket{app="x",worker="0",le="+Inf"} 3`, `h_bucket{app="x",worker="1",le="+Inf"} 4`,
+		`h_count{app="x",worker="0"} 3`, `h_count{app="x",worker="1"} 4`, `h_sum{app="x",worker="0"} 1`, `h_sum{app="x",worker="1"} 1`}, "\n")
+	if report := f.want(t, labelled, page(3), page(4)); report.Unsummed[NativeHistogram] != 1 {
+		t.Errorf("%v", report.Unsummed)
+	}
+	f.summer.Native(nil)
+	if report := f.want(t, fmt.Sprintf(summed, 9, 9, 9), page(4), page(5)); report.Unsummed[NativeHistogram] != 0 {
+		t.Errorf("%v", report.Unsummed)
+	}
+}
+
 // TestCounterRestart: 1,000,000 in one worker and a restart do not make an increase
 // of 900,000: what was counted stays.
 func TestCounterRestart(t *testing.T) {
