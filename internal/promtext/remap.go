@@ -190,7 +190,7 @@ func (s *Summer) judge() {
 	s.families, s.texts, s.runs, s.shown = s.families[:0], s.texts[:0], s.runs[:0], s.shown[:0]
 	for i := range s.sums {
 		f := &s.sums[i]
-		f.unsummed[NativeHistogram] = f.mode != Omit && f.workers > 0 && slices.Contains(s.native, f.name)
+		f.unsummed[NativeHistogram] = f.workers > 0 && slices.Contains(s.native, f.name)
 		f.shown = !f.unsummed[NativeHistogram] && !f.unsummed[TypesDiffer] && !f.unsummed[BucketsDiffer] && !f.unsummed[TooManySums] && !f.outlived
 		for why, unsummed := range f.unsummed {
 			if unsummed {
