@@ -8,10 +8,10 @@ import (
 )
 
 // DefaultTotalBytes bounds the pages of all targets together by default.
-const DefaultTotalBytes = 64 << 20
+const DefaultTotalBytes = 32 << 20
 
-// room bounds the bytes of the pages of all targets: the memory that healthd needs is
-// a few times as much (docs/performance.md). One half is shared out equally, so that a
+// room bounds the bytes of the pages of all targets: healthd needs up to twelve times
+// as much memory (test/health measures it). One half is shared out equally, so that a
 // target which stays within its share is never left out for the others. Those that need
 // more take it from the other half, as long as there is some.
 type room struct {
