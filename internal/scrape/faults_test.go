@@ -398,8 +398,30 @@ func TestRoom(t *testing.T) {
 	}
 	s.Replace(more) // 400 for each, 2000 for all
 	one.say(textType, page(2400))
-	if _, got := s.get(t, "/metrics"); !strings.Contains(got, `healthd_target_up{app="one",worker=""} 1`) {
-		t.Errorf("%s", got)
+	if _, got := s.get(t, "/metrics"); !strings.Contains(got, `healthd_target_up{app="one",worker=""} 1`) || s.find("one", "").made != 2400 {
+		t.Errorf("%d bytes made:\n%s", s.find("one", "").made, got)
+	}
+}
+
+// TestBuffersThatAreKept: not of any size, and not any number.
+func TestBuffersThatAreKept(t *testing.T) {
+	s := New(Options{})
+	s.giveBack(make([]byte, keptBuffer+1))
+	if b := s.borrow(); b != nil {
+		t.Errorf("one of %d bytes is kept", cap(b))
+	}
+	for range keptFetches/keptBuffer + 1 {
+		s.giveBack(make([]byte, keptBuffer))
+	}
+	for n := keptFetches / keptBuffer; n >= 0; n-- {
+		if b := s.borrow(); (b != nil) != (n > 0) {
+			t.Errorf("%d more are kept: %v", n, b != nil)
+		}
+	}
+	for _, c := range []struct{ size, used, kept int }{{keptBuffer, 1, keptBuffer}, {keptBuffer + 1, 1, 1}, {4 * keptBuffer, keptBuffer, 4 * keptBuffer}} {
+		if b := spare(make([]byte, 1), make([]byte, c.used, c.size)); cap(b) != c.kept {
+			t.Errorf("of a buffer of %d with %d used, one of %d is kept", c.size, c.used, cap(b))
+		}
 	}
 }
 
