@@ -92,7 +92,7 @@ func serve(t *testing.T, contentType string, page []byte) *httptest.Server {
 
 // TestNativeHistograms: a real Prometheus that takes native histograms gets them through
 // healthd, computes quantiles of them, and has everything else too; a native histogram that
-// it would lose the whole page for is left out with its target.
+// it would end for (2.42 panics on it) is left out with its target.
 func TestNativeHistograms(t *testing.T) {
 	bin := program(t, "/usr/bin/prometheus")
 	registry := prometheus.NewRegistry()
