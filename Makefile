@@ -39,7 +39,7 @@ setup:
 	@test/setup/maven.sh || echo "setup: goes on without the jars above"
 
 check:
-	@test -z "$$(gofmt -l cmd internal test)" || { echo "not gofmt-clean:"; gofmt -l cmd internal test; exit 1; }
+	@test -z "$$(gofmt -l cmd internal test deploy)" || { echo "not gofmt-clean:"; gofmt -l cmd internal test deploy; exit 1; }
 	$(GO) vet $(TAGS) ./...
 	$(GO) tool staticcheck $(TAGS) ./...
 

@@ -2,7 +2,7 @@
 # Builds what is released: for each program and architecture a .deb, a .rpm and a
 # .tar.gz with the same files, its bill of materials (CycloneDX), and SHA256SUMS.
 #
-#   dist.sh [DIR]      dist by default; what is in it is replaced
+#   dist.sh [DIR]      dist by default; another release in it is removed
 #
 # The same commit gives the same bytes: everything has the commit's time.
 # Environment: VERSION, SOURCE_DATE_EPOCH (by default the commit's), ARCHS
@@ -15,7 +15,7 @@ export LC_ALL=C TZ=UTC CGO_ENABLED=0
 cd "$(dirname "$0")/../.."
 mkdir -p "${1:-dist}"
 dist=$(cd "${1:-dist}" && pwd)
-rm -rf "${dist:?}"/*
+rm -f "$dist"/*.deb "$dist"/*.rpm "$dist"/*.tar.gz "$dist"/*.cdx.json "$dist/SHA256SUMS"
 go=${GO:-go}
 host=$($go env GOHOSTARCH)
 archs=${ARCHS:-amd64 arm64}
@@ -46,8 +46,6 @@ build() {
 # put MODE SOURCE DESTINATION: one file of a package.
 put() { install -D -m "$1" "$2" "$root$3"; }
 
-zip() { gzip -n >"$1"; }
-
 # changelog NAME: Debian's form of CHANGELOG.md (deb-changelog(5)). What is not yet
 # released is this version.
 changelog() {
@@ -76,14 +74,14 @@ tree() {
 	for kind in sysusers tmpfiles; do
 		[ ! -e "deploy/systemd/$name.$kind" ] || put 644 "deploy/systemd/$name.$kind" "/usr/lib/$kind.d/$name.conf"
 	done
-	for file in README.md CHANGELOG.md docs/*.md; do put 644 "$file" "$doc/$file"; done
+	for file in README.md CHANGELOG.md docs/*.md docs/images/*; do put 644 "$file" "$doc/$file"; done
 	examples "$name"
 	"$work/bill" -version "$version" "$work/bin/$2/$name" >"$root$doc/sbom.cdx.json"
 	"$work/bill" -licenses "$work/bin/$2/$name" >"$root$doc/copyright"
-	changelog "$name" | zip "$root$doc/changelog.Debian.gz"
+	changelog "$name" | gzip -n9 >"$root$doc/changelog.Debian.gz"
 	mkdir -p "$root/usr/share/man/man8" "$root/usr/share/bash-completion/completions" \
 		"$root/usr/share/zsh/vendor-completions" "$root/usr/share/fish/vendor_completions.d"
-	"$program" man | zip "$root/usr/share/man/man8/$name.8.gz"
+	"$program" man | gzip -n9 >"$root/usr/share/man/man8/$name.8.gz"
 	"$program" completion bash >"$root/usr/share/bash-completion/completions/$name"
 	"$program" completion zsh >"$root/usr/share/zsh/vendor-completions/_$name"
 	"$program" completion fish >"$root/usr/share/fish/vendor_completions.d/$name.fish"
@@ -117,7 +115,7 @@ pack() {
 	release=$1_${version}_linux_$2
 	cp "$dir/root/usr/share/doc/$1/sbom.cdx.json" "$dist/$release.cdx.json"
 	tar --create --directory "$dir/root" --sort=name --owner=0 --group=0 --numeric-owner --mode=go-w \
-		--mtime="@$SOURCE_DATE_EPOCH" --transform "s|^\.|$release|" . --directory "$PWD/deploy" ./install.sh | zip "$dist/$release.tar.gz"
+		--mtime="@$SOURCE_DATE_EPOCH" --transform "s|^\.|$release|" . --directory "$PWD/deploy" ./install.sh | gzip -n >"$dist/$release.tar.gz"
 }
 
 nfpm=$(cd tools && CGO_ENABLED=0 $go tool -n nfpm)
@@ -133,3 +131,4 @@ for arch in $archs; do
 		"$(cd deploy/systemd && echo healthd*.socket healthd.service)"
 done
 (cd "$dist" && sha256sum -- *.deb *.rpm *.tar.gz *.cdx.json >SHA256SUMS)
+echo "$dist has $version for $archs"
