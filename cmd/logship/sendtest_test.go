@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -103,7 +102,7 @@ func TestSendTest(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := startGraylog(t)
 			g.late = c.late
-			t.Setenv("LOGSHIP_CONFIG_DIR", filepath.Join(t.TempDir()))
+			t.Setenv("LOGSHIP_CONFIG_DIR", t.TempDir())
 			args := append([]string{"send-test", "--set", "output.url=gelf+tcp://" + g.input, "--set", "fields.environment=staging"},
 				strings.Fields(strings.ReplaceAll(c.args, "API", g.api))...)
 			var out strings.Builder

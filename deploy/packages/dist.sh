@@ -90,7 +90,7 @@ tree() {
 # examples NAME: what other programs need to work with this one.
 examples() {
 	case $1 in
-	logship) set -- graylog senders rsyslog syslog-ng ;;
+	logship) set -- graylog rsyslog syslog-ng ansible ;;
 	healthd) set -- nginx prometheus grafana ;;
 	esac
 	for dir; do

@@ -304,6 +304,12 @@ func (p *parser) rule(filters []string) {
 		end := strings.IndexAny(p.rest()+"\n", " \t\r\n")
 		filter = p.rest()[:end]
 		p.pos += end
+		for strings.HasSuffix(filter, "\\") && p.pos < len(p.s) { // it goes on in the next line
+			p.pos += len(p.rest()) - len(strings.TrimLeft(p.rest(), " \t\r\n"))
+			end = strings.IndexAny(p.rest()+"\n", " \t\r\n")
+			filter = strings.TrimSuffix(filter, "\\") + p.rest()[:end]
+			p.pos += end
+		}
 	}
 	if rest := strings.TrimLeft(p.rest(), " \t"); filter == "" || rest == "" || rest[0] == '\n' || rest[0] == '\r' {
 		p.until("\n")

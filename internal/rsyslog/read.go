@@ -50,7 +50,6 @@ func read(root fs.FS, file string, depth int) ([]statement, error) {
 		if len(found) == 0 && !strings.ContainsAny(pattern, "*?[") && s.get("mode") != "optional" {
 			return nil, fmt.Errorf("%v: include %q: %w", s.place, pattern, fs.ErrNotExist)
 		}
-		slices.Sort(found)
 		for _, name := range found {
 			included, err := read(root, "/"+name, depth+1)
 			if err != nil {
