@@ -54,10 +54,20 @@ func (t *Target) build(page []byte, f Format) (Report, error) {
 		}
 	}
 	t.endTexts()
+	t.out, t.heads = trim(t.out), trim(t.heads)
 	t.series, t.fresh = t.fresh, t.series
 	t.valid = true
 	t.report.Series, t.report.Families = t.series.count, len(t.families)
 	return t.report, nil
+}
+
+// trim returns b without most of the room that is left behind it, as it may be kept for
+// long: a 64th part is enough for values that become longer.
+func trim(b []byte) []byte {
+	if room := len(b) + len(b)/64; cap(b) > room+room/16 {
+		return append(make([]byte, 0, room), b...)
+	}
+	return b
 }
 
 func (t *Target) refuse(err *RefusedError) (Report, error) {
