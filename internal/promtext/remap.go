@@ -26,7 +26,7 @@ func (s *Summer) mapWorker(w *worker) {
 	whole := t.memo && t.format == w.format
 	before := slices.Clone(w.has)
 	clear(w.has)
-	w.pairs, w.runs, w.flags, w.startLine = w.pairs[:0], w.runs[:0], w.flags[:0], -1
+	w.pairs, w.runs, w.flags, w.startLine, w.cpuLine = w.pairs[:0], w.runs[:0], w.flags[:0], -1, -1
 	n := int32(0)
 	for i := range t.runs {
 		if r := &t.runs[i]; r.family >= 0 {
@@ -52,8 +52,11 @@ func (s *Summer) mapRun(w *worker, run, line int32) {
 	t := w.target
 	r := &t.runs[run]
 	f := &t.texts[r.text]
-	if f.name == startTime {
+	switch f.name {
+	case startTime:
 		w.startLine = line
+	case cpuTime:
+		w.cpuLine = line
 	}
 	// Rules are for families as the page has them; a family of _created is part of
 	// the one that it tells of.
@@ -92,8 +95,12 @@ func (s *Summer) mapRun(w *worker, run, line int32) {
 	}
 }
 
-// startTime is the gauge by which a worker tells that it is another process.
-const startTime = "process_start_time_seconds"
+// startTime is the gauge by which a worker tells that it is another process; cpuTime is
+// the counter by which it tells that it is not, and that only its clock was set.
+const (
+	startTime = "process_start_time_seconds"
+	cpuTime   = "process_cpu_seconds_total"
+)
 
 func (w *worker) grow(slots int) {
 	for len(w.last) < slots {

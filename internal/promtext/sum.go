@@ -11,9 +11,10 @@ import (
 // A sum of counters must not fall when a worker starts anew, so it is made of two
 // parts: what is settled, of runs of workers that have ended, and the last value of
 // each worker. A value that is lower than the last one, a series that is gone from a
-// whole page, or another process_start_time_seconds mean that a run has ended; its
-// last value is settled then. The series of one histogram, or of one summary, end
-// together. A worker that does not answer keeps its last value.
+// whole page, or another process_start_time_seconds (unless process_cpu_seconds_total
+// goes on: then the clock was set) mean that a run has ended; its last value is settled
+// then. The series of one histogram, or of one summary, end together. A worker that does
+// not answer keeps its last value.
 //
 // This is kept over a restart of the program by AppendState and Restore.
 type Summer struct {
@@ -87,10 +88,12 @@ type worker struct {
 	runs       []runSum
 	flags      []flag
 	startLine  int32 // of process_start_time_seconds, or -1
+	cpuLine    int32 // of process_cpu_seconds_total, or -1
 
 	last     []float64 // of slots
 	has      []bool    // of slots
 	start    float64   // process_start_time_seconds, 0 if unknown
+	cpu      float64   // process_cpu_seconds_total, +Inf if unknown
 	answered bool
 	first    bool // has not answered before
 }
@@ -192,7 +195,7 @@ func byName(w *worker, name string) int { return cmp.Compare(w.name, name) }
 func (s *Summer) worker(name string) *worker {
 	i, ok := slices.BinarySearchFunc(s.workers, name, byName)
 	if !ok {
-		w := &worker{name: name, startLine: -1, first: true}
+		w := &worker{name: name, startLine: -1, cpuLine: -1, cpu: math.Inf(1), first: true}
 		s.workers = slices.Insert(s.workers, i, w)
 	}
 	return s.workers[i]
@@ -201,13 +204,24 @@ func (s *Summer) worker(name string) *worker {
 // take takes the values of the page of a worker.
 func (s *Summer) take(w *worker) {
 	values := w.target.values
+	cpu := math.Inf(-1)
+	if w.cpuLine >= 0 {
+		cpu = values[w.cpuLine]
+	}
 	if w.startLine >= 0 {
 		start := values[w.startLine]
-		if w.start != 0 && start != w.start {
+		// Who makes it of the time since the kernel was started, as client_golang does,
+		// says another one when the clock is set, by a second or by hours. Counted again,
+		// all that the process has ever counted would be an increase.
+		if w.start != 0 && start != w.start && !(cpu >= w.cpu) {
 			s.settleAll(w)
 			s.report.Restarts++
 		}
 		w.start = start
+	}
+	w.cpu = math.Inf(1)
+	if w.cpuLine >= 0 {
+		w.cpu = cpu
 	}
 	fell := false
 	for _, p := range w.pairs {
