@@ -34,7 +34,7 @@ func commands() []*cobra.Command {
 
 func TestHelpSaysWhatThereIs(t *testing.T) {
 	for _, cmd := range commands() {
-		if cmd.Short == "" || (cmd.Long == "" || cmd.Example == "") && cmd.Name() != "version" {
+		if cmd.Short == "" || (cmd.Long == "" || cmd.Example == "") && cmd.Name() != "version" && cmd.Name() != "man" {
 			t.Errorf("%s: no description or no example", cmd.CommandPath())
 		}
 		for line := range strings.SplitSeq(cmd.Long, "\n") {
