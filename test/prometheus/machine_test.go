@@ -58,6 +58,7 @@ ExecStart=/usr/bin/logship receive --quiet --tcp 127.0.0.1:12201
 rise = 1
 fall = 1
 hold = "0s"
+grace = "1s"
 [target.dead]
 checks = ["tcp://127.0.0.1:1"]
 weight = "critical"
