@@ -39,6 +39,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 no healthd or no D-Bus to talk to, 75 a
 	flags.Register(root, "config/healthd/default.toml")
 	root.AddCommand(newRun(flags), newCheck(flags), newTargets(flags), newExplain(flags), newMaintenance(flags), newBench(flags), cli.NewConfig(flags.effective, "healthd", "config/healthd", "public.listen", `  healthd config
   healthd config --explain public.listen
-  HEALTHD_LOG__LEVEL=debug healthd config --set judge.fall=5`), cli.NewVersion(), cli.NewMan())
+  HEALTHD_LOG__LEVEL=debug healthd config --set judge.fall=5`), cli.NewVersion(), cli.NewMan("healthd"))
 	return root
 }

@@ -39,7 +39,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 receiver unreachable, 5 TLS, 69 no jour
 	flags.Register(root, "config/default.toml")
 	root.AddCommand(newRun(flags, stdin), newCheck(flags), newParse(flags, stdin), newReceive(), cli.NewConfig(flags.effective, "logship", "config", "output.url", `  logship config
   logship config --explain output.url
-  LOGSHIP_LOG__LEVEL=debug logship config --set stop.timeout=30s`), cli.NewVersion(), cli.NewMan())
+  LOGSHIP_LOG__LEVEL=debug logship config --set stop.timeout=30s`), cli.NewVersion(), cli.NewMan("logship"))
 	root.AddCommand(newTest(flags), newSendTest(flags), newMigrate())
 	root.AddCommand(newTypes(flags))
 	root.AddCommand(newReplay(flags))

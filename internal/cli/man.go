@@ -11,19 +11,22 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// NewMan returns the hidden verb man, which prints the manual page of a program (section
+// NewMan returns the hidden verb man of a program, which prints its manual page (section
 // 8, man(7)), made of the help texts of its verbs. Its date is that of
 // $SOURCE_DATE_EPOCH, in seconds since 1970: a package that is built twice is the same.
 //
 // Package doc of cobra is not used: it reads the texts as Markdown, which joins the lines
 // of their tables, writes forty pages for what is read as one, and brings a parser of
 // Markdown and one of YAML into both daemons.
-func NewMan() *cobra.Command {
+func NewMan(program string) *cobra.Command {
 	return &cobra.Command{
-		Use:    "man",
-		Short:  "Print the manual page",
-		Hidden: true,
-		Args:   Usage(cobra.NoArgs),
+		Use:   "man",
+		Short: "Print the manual page",
+		Long: `man prints this help of all verbs as a manual page (section 8) in the language of man(7), for a
+package to install.`,
+		Example: "  " + program + " man > " + program + ".8",
+		Hidden:  true,
+		Args:    Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			date := ""
 			if epoch, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil {

@@ -19,10 +19,10 @@ import (
 
 // How much is scraped, and how often for one figure.
 const (
-	scrapeSeconds = 2 * time.Second
-	scrapeWarmup  = 5
-	scrapeFewest  = 5
-	scrapeMost    = 200
+	scrapeFor    = 2 * time.Second
+	scrapeWarmup = 5
+	scrapeFewest = 5
+	scrapeMost   = 200
 )
 
 // targets are what is scraped: so many targets with so many series each.
@@ -171,7 +171,7 @@ func scrapes(pid int, cost costOf, once func() error) (sample, error) {
 		}
 		last = time.Since(began)
 	}
-	n := min(max(int(scrapeSeconds/last), scrapeFewest), scrapeMost)
+	n := min(max(int(scrapeFor/last), scrapeFewest), scrapeMost)
 	before, _, err := cost(pid)
 	if err != nil {
 		return sample{}, err

@@ -222,11 +222,11 @@ func (m scraped) ofWorker(t *testing.T, n node, summed func(name string) bool) p
 			p.families[family] = f
 			continue
 		}
-		head, _, ok := strings.Cut(line, " ")
-		if line == "" || !ok {
+		end := strings.LastIndexByte(line, ' ')
+		if end < 0 {
 			continue
 		}
-		head = line[:strings.LastIndexByte(line, ' ')]
+		head := line[:end]
 		metric := n.labels()
 		metric["__name__"], _, _ = strings.Cut(head, "{")
 		if summed(metric["__name__"]) {

@@ -71,17 +71,13 @@ func (r release) build(t *testing.T, env ...string) {
 	}
 }
 
-// deb, rpm and tarball return the file of a program for an architecture as Go names it.
+// deb and rpm return the file of a program for an architecture as Go names it.
 func (r release) deb(name, arch string) string {
 	return filepath.Join(r.dir, fmt.Sprintf("%s_%s-1_%s.deb", name, version, arch))
 }
 
 func (r release) rpm(name, arch string) string {
 	return filepath.Join(r.dir, fmt.Sprintf("%s-%s-1.%s.rpm", name, version, map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[arch]))
-}
-
-func (r release) tarball(name, arch string) string {
-	return filepath.Join(r.dir, fmt.Sprintf("%s_%s_linux_%s.tar.gz", name, version, arch))
 }
 
 // unpack returns a directory with the files of a .deb.
