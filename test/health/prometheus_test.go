@@ -87,6 +87,7 @@ func bootScraped(t *testing.T) scraped {
 		// It stays down when it is killed, for a while that the test decides.
 		{Path: units + "healthd.service.d/test.conf", Data: []byte("[Service]\nRestart=no\n")},
 		{Path: units + "logship.service", Data: readFile(t, "../../deploy/systemd/logship.service")},
+		{Path: "/etc/tmpfiles.d/logship.conf", Data: readFile(t, "../../deploy/systemd/logship.tmpfiles")},
 		{Path: "/etc/logship/logship.toml", Data: []byte("output.url = \"gelf+tcp://127.0.0.1:1\"\n")},
 		{Path: "/etc/healthd/cert.pem", Data: cert},
 		{Path: "/etc/healthd/key.pem", Data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})},
@@ -98,6 +99,7 @@ func bootScraped(t *testing.T) scraped {
 		{Path: repo + "healthd.service", Data: readFile(t, "../../deploy/systemd/healthd.service")},
 		{Path: repo + "healthd.sysusers", Data: readFile(t, "../../deploy/systemd/healthd.sysusers")},
 		{Path: repo + "healthd.socket", Data: readFile(t, "../../deploy/systemd/healthd.socket")},
+		{Path: repo + "healthd-metrics.socket", Data: readFile(t, "../../deploy/systemd/healthd-metrics.socket")},
 	}})}}
 	must(t, m.CopyTree(t.Context(), "../winston", "/opt/winston"))
 	must(t, m.CopyIn(t.Context(), "testdata/metrics.js", "/opt/winston/metrics.js", 0o644))
