@@ -411,7 +411,7 @@ func TestPrometheus(t *testing.T) {
 			state, _, err := m.Run(t.Context(), "cat", "/var/lib/healthd/sums-pay")
 			return strings.Contains(state, "1000 7 20 0 jobs_total{"), fmt.Sprint(state, err)
 		})
-		m.do(t, two, 30, paid, 1057) // which it may not have saved
+		m.do(t, two, 30, paid, 1057)                           // which it may not have saved
 		m.Do(t, "systemctl", "stop", "healthd-metrics.socket") // or a scrape would start it
 		m.Do(t, "systemctl", "kill", "--signal=KILL", "healthd")
 		m.expect(t, `up{job="services"}`, "up{} 0")
