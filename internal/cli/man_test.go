@@ -16,7 +16,7 @@ func TestManPage(t *testing.T) {
 	verb.Flags().IntP("count", "n", 20, "how `many`")
 	parent := &cobra.Command{Use: "parent", Long: "Parents have verbs.", RunE: root.RunE}
 	parent.AddCommand(&cobra.Command{Use: "child", Short: "Be small", Run: func(*cobra.Command, []string) {}})
-	root.AddCommand(verb, parent, NewMan())
+	root.AddCommand(verb, parent, NewMan("prog"))
 	const want = `.TH "PROG" "8" "2026-11-21" "prog 0.1.0-dev" "System Manager's Manual"
 .SH "NAME"
 prog \- Do things

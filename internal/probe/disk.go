@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -40,7 +44,7 @@ func diskCheck(t *target) (Func, error) {
 		if err := unix.Statfs(path, &s); err != nil {
 			return fail("statfs %s: %v", cutText(path, 100), err)
 		}
-		u := usage{s.Blocks, s.Bfree, s.Bavail, s.Bsize, s.Files, s.Ffree, s.Flags&unix.ST_RDONLY != 0}
+		u := usage{s.Blocks, s.Bfree, s.Bavail, s.Bsize, s.Files, s.Ffree, s.Flags&unix.ST_RDONLY != 0 && readOnly(path)}
 		return l.judge(u, mayBeReadOnly)
 	}, nil
 }
@@ -70,6 +74,36 @@ func (l diskLimits) judge(u usage, mayBeReadOnly bool) health.Result {
 		r = measured(r, "inodes_used_ratio", files/100)
 	}
 	return r
+}
+
+// readOnly reports whether the file system itself is read-only, as the kernel makes it
+// after an error, and not only the mount that this process sees: the sandbox of a unit
+// (systemd.exec(5), ProtectSystem=strict) shows everything so. Where that cannot be found
+// out, what the mount says counts.
+func readOnly(path string) bool {
+	var s unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &s); err != nil || s.Mask&unix.STATX_MNT_ID == 0 {
+		return true
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return true
+	}
+	return superReadOnly(mounts, s.Mnt_id)
+}
+
+// superReadOnly looks for a mount in the text of /proc/PID/mountinfo
+// (proc_pid_mountinfo(5)): "ID parent device root place options … - type source options",
+// where the last options are those of the file system.
+func superReadOnly(mounts []byte, id uint64) bool {
+	for line := range strings.Lines(string(mounts)) {
+		mount, system, _ := strings.Cut(strings.TrimSpace(line), " - ")
+		if first, _, _ := strings.Cut(mount, " "); first == strconv.FormatUint(id, 10) {
+			options := system[strings.LastIndexByte(system, ' ')+1:]
+			return slices.Contains(strings.Split(options, ","), "ro")
+		}
+	}
+	return true
 }
 
 // percentOf returns part of whole in percent, 0 if whole is 0.

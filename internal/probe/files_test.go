@@ -368,3 +368,19 @@ func TestHeartbeats(t *testing.T) {
 		t.Error("nonsense is read")
 	}
 }
+
+// TestReadOnlyFileSystem: the file system counts, not how a sandbox shows it.
+func TestReadOnlyFileSystem(t *testing.T) {
+	mounts := []byte(`36 35 98:0 / / ro,noatime shared:1 - ext4 /dev/vda rw,errors=remount-ro
+37 36 98:1 / /broken rw shared:2 master:1 - ext4 /dev/vdb ro,errors=remount-ro
+38 36 0:5 /a\040b /x rw - tmpfs tmpfs rw
+`)
+	for id, want := range map[uint64]bool{36: false, 37: true, 38: false, 3: true} {
+		if got := superReadOnly(mounts, id); got != want {
+			t.Errorf("mount %d: %v", id, got)
+		}
+	}
+	if readOnly(t.TempDir()) {
+		t.Error("a file system that is written to is read-only")
+	}
+}

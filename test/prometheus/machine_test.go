@@ -64,7 +64,7 @@ checks = ["tcp://127.0.0.1:1"]
 weight = "critical"
 interval = "1s"
 [target.root]
-checks = ["disk:/#read_only=pass"]
+checks = ["disk:/"]
 interval = "1s"
 [target.site]
 checks = ["cert:/etc/ssl/site.pem"]
