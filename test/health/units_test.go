@@ -282,7 +282,8 @@ func TestFullDisk(t *testing.T) {
 	m := bootWatched(t, "1s")
 	const dir = "/var/lib/healthd"
 	m.Do(t, "systemctl", "stop", "healthd.service", "healthd.socket", "healthd-metrics.socket")
-	m.Do(t, "mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", dir)
+	// Room for the history too, which would else take what the state needs.
+	m.Do(t, "mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", dir)
 	m.Do(t, "chown", "healthd:", dir)
 	m.Do(t, "sh", "-c", "cat /dev/zero > "+dir+"/full || true")
 	m.Do(t, "systemctl", "start", "healthd.socket", "healthd.service")
