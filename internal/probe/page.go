@@ -69,7 +69,7 @@ func (p *Page) Get(ctx context.Context, accept string, dst []byte, limit int, cl
 	a, err := w.get(ctx, dst, limit)
 	switch {
 	case err != nil:
-		return dst, "", err
+		return dst, "", pageError{err}
 	case a.code != http.StatusOK:
 		return dst, "", fmt.Errorf("status %d", a.code)
 	case a.tooLong:
@@ -79,3 +79,10 @@ func (p *Page) Get(ctx context.Context, accept string, dst []byte, limit int, cl
 	}
 	return a.body, a.header.Get("Content-Type"), nil
 }
+
+// pageError is why a page could not be had. Its text is that of the cause, as in the
+// result of a check: without ports, which are different each time.
+type pageError struct{ err error }
+
+func (e pageError) Error() string { return cause(e.err) }
+func (e pageError) Unwrap() error { return e.err }
