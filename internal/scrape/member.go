@@ -106,7 +106,7 @@ func (m *member) keep(r result, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch was := m.last; {
-	case r.err != nil && (was.err == nil || was.err.Error() != r.err.Error()):
+	case r.err != nil && why(was.err) != why(r.err):
 		m.log.Warn("metrics of a target are missing", "target", m.name(), "url", m.Page.URL, "err", r.err)
 	case r.err == nil && was.err != nil:
 		m.log.Info("metrics of a target are back", "target", m.name(), "series", r.report.Series)
@@ -118,6 +118,21 @@ func (m *member) keep(r result, now time.Time) {
 	for reason, n := range r.report.Counts {
 		m.rejected[reason] += uint64(n)
 	}
+}
+
+// why returns what stays the same of an error as long as its cause does: the line that
+// refuses a page has another value each time, and a long page another length.
+func why(err error) string {
+	refused := new(promtext.RefusedError)
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &refused):
+		return refused.Reason.String()
+	case errors.Is(err, probe.ErrTooLong):
+		return probe.ErrTooLong.Error()
+	}
+	return err.Error()
 }
 
 // result returns the last result.

@@ -11,7 +11,6 @@ package scrape
 
 import (
 	"cmp"
-
 	"log/slog"
 	"maps"
 	"slices"

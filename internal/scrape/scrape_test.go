@@ -202,6 +202,25 @@ func TestScrape(t *testing.T) {
 	}
 }
 
+// TestLogIsOfCauses: a target that is bad for the same reason is told of once, although
+// what stands in its page changes.
+func TestLogIsOfCauses(t *testing.T) {
+	a := newApp(t, "")
+	s := start(t, Options{}, target(t, "shop", "", a))
+	for n := range 3 {
+		a.say(textType, fmt.Sprintf("x{ %d\n", n))
+		s.get(t, "/metrics")
+	}
+	if n := strings.Count(s.log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines for one cause:\n%s", n, s.log)
+	}
+	a.say("application/json", "{}")
+	s.get(t, "/metrics")
+	if n := strings.Count(s.log.String(), "\n"); n != 2 {
+		t.Errorf("%d lines for two causes:\n%s", n, s.log)
+	}
+}
+
 // TestLenient: what is bad is left out, and what is good is not.
 func TestLenient(t *testing.T) {
 	a := newApp(t, "good 1\nbad{ 1\ngood2 1\n")
