@@ -109,16 +109,6 @@ func kinds() map[string]kind {
 	}
 }
 
-// Kinds returns the schemes of targets, sorted, each with an example.
-func Kinds() []string {
-	table := kinds()
-	lines := make([]string, 0, len(table))
-	for _, name := range slices.Sorted(maps.Keys(table)) {
-		lines = append(lines, table[name].usage)
-	}
-	return lines
-}
-
 // target is what is being parsed.
 type target struct {
 	kind string

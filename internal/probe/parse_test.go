@@ -3,6 +3,8 @@ package probe
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,10 +18,10 @@ func fullEnv() Env {
 
 // TestKinds: every example of the table is parsed, and every kind has the common options.
 func TestKinds(t *testing.T) {
-	if n := len(Kinds()); n != len(kinds()) || n < 17 {
+	if n := len(examples()); n != len(kinds()) || n < 17 {
 		t.Fatalf("%d kinds", n)
 	}
-	for _, example := range Kinds() {
+	for _, example := range examples() {
 		c := mustParse(t, example, fullEnv())
 		if c.Run == nil || c.Every <= 0 || c.Timeout <= 0 || c.Timeout > c.Every || !strings.HasPrefix(example, c.Kind+":") {
 			t.Errorf("%s: %+v", example, c)
@@ -192,7 +194,7 @@ func TestUnits(t *testing.T) {
 
 // FuzzParse: any line is a check or an error, and a check is the same again.
 func FuzzParse(f *testing.F) {
-	for _, example := range Kinds() {
+	for _, example := range examples() {
 		f.Add(example)
 	}
 	f.Add("redis://:secret@127.0.0.1#password=env:A&role=master&%zz=1")
@@ -208,4 +210,13 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("key %q, then %q", c.Key, again.Key)
 		}
 	})
+}
+
+// examples returns an example of each kind of check, in the order of their schemes.
+func examples() (all []string) {
+	table := kinds()
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		all = append(all, table[name].usage)
+	}
+	return all
 }

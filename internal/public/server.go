@@ -108,14 +108,6 @@ func (s *Server) drain() {
 	_ = s.http.Close()
 }
 
-// Conns returns how many connections are open, and how many have been closed to make
-// room for others.
-func (s *Server) Conns() (open int, evicted uint64) {
-	s.gate.mu.Lock()
-	defer s.gate.mu.Unlock()
-	return s.gate.open.Len(), s.gate.evicted
-}
-
 // gate bounds the connections of all listeners together.
 type gate struct {
 	limit   int
