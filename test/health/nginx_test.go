@@ -1,9 +1,7 @@
 package health
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -172,24 +170,7 @@ func TestNginxWhileHealthdRestarts(t *testing.T) {
 	m.Do(t, "sed", "-i", "s/proxy_cache healthd;/proxy_cache off;/", "/etc/nginx/snippets/healthd.conf")
 	m.Do(t, "systemctl", "restart", "nginx")
 	m.awaitCurl(t, "200 ", "ALL-OK", "http://127.0.0.1/health")
-	self, err := os.Executable()
-	must(t, err)
-	must(t, m.CopyIn(t.Context(), self, "/opt/load", 0o755))
-	cmd := m.Command(t.Context(), "/opt/load")
-	cmd.Env = append(cmd.Env, loadEnv+"=80")
-	stdin, err := cmd.StdinPipe()
-	must(t, err)
-	var out strings.Builder
-	cmd.Stdout = &out
-	must(t, cmd.Start())
-	for range 5 {
-		m.Do(t, "systemctl", "restart", "healthd")
-	}
-	must(t, stdin.Close())
-	must(t, cmd.Wait())
-	var counts map[string]int
-	_, report, _ := strings.Cut(out.String(), "ready\n")
-	must(t, json.Unmarshal([]byte(report), &counts))
+	counts := m.restart(t, 5, 80)
 	if len(counts) != 1 || counts[`200 {"status":"pass"`] == 0 {
 		t.Errorf("answers during five restarts: %v\n%s", counts, m.Do(t, "sh", "-c", diagnoseHealth))
 	}
