@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sidecar/internal/discover"
 	"sidecar/internal/settings"
 )
 
@@ -137,6 +138,31 @@ func TestPlaces(t *testing.T) {
 func TestDocumentedConfiguration(t *testing.T) {
 	for _, page := range []string{"health.md", "hub.md", "status.md", "prometheus.md"} {
 		testExamples(t, "../../docs/"+page)
+	}
+}
+
+// TestDocumentedSections: every [X-Healthd] section of these pages is one, with sums that
+// can be.
+func TestDocumentedSections(t *testing.T) {
+	for _, page := range []string{"README.md", "docs/health.md", "docs/prometheus.md"} {
+		text, err := os.ReadFile("../../" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections := 0
+		for _, m := range regexp.MustCompile("(?ms)^```ini\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+			s, found, problems := discover.ParseSection(m[1])
+			if !found {
+				continue
+			}
+			sections++
+			if _, err := parseSum(s.Sum); err != nil || len(problems) > 0 {
+				t.Errorf("%s: %v, %q in:\n%s", page, err, problems, m[1])
+			}
+		}
+		if sections == 0 {
+			t.Errorf("%s has no section", page)
+		}
 	}
 }
 
