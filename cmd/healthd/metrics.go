@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sidecar/internal/cli"
+	"sidecar/internal/daemon"
 	"sidecar/internal/health"
 )
 
@@ -140,8 +140,7 @@ func boolValue(b bool) float64 {
 // registry returns the metrics of healthd, but for those about scraping.
 func (w *watcher) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "healthd_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": cli.Version()}})
-	build.Set(1)
-	r.MustRegister(snapshotMetrics{w}, w.audience.Collector(), build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	daemon.RegisterProcess(r, "healthd", cli.Version())
+	r.MustRegister(snapshotMetrics{w}, w.audience.Collector())
 	return r
 }

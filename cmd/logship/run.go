@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"sidecar/internal/cli"
@@ -283,8 +282,7 @@ func (r *runner) supervise(ctx context.Context, line *ship.Line, out *output.Gro
 
 func registry(line *ship.Line, out *output.Group, in *inputs) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "logship_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": cli.Version()}})
-	build.Set(1)
+	daemon.RegisterProcess(r, "logship", cli.Version())
 	if j := journalOf(line); j != nil {
 		r.MustRegister(journalMetrics{j})
 	}
@@ -300,7 +298,7 @@ func registry(line *ship.Line, out *output.Group, in *inputs) *prometheus.Regist
 	if len(in.syslog) > 0 {
 		r.MustRegister(syslogMetrics(in.syslog))
 	}
-	r.MustRegister(line.Metrics, &line.Pipeline, outputMetrics{out}, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(line.Metrics, &line.Pipeline, outputMetrics{out})
 	return r
 }
 

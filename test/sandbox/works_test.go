@@ -114,7 +114,7 @@ func (m box) watches(t *testing.T) {
 		m.awaitOutput(t, ": pass", "healthd explain "+node)
 	}
 	m.awaitOutput(t, `"n":"Logs","s":"up"`, public)
-	for _, series := range []string{`logship_messages_confirmed_total{app="logship"`, `healthd_check_state{check="logship/unit"`} {
+	for _, series := range []string{`logship_messages_confirmed_total{app="logship"`, `healthd_check_state{check="logship/unit"`, "process_start_time_seconds{app=\"logship\"", "process_start_time_seconds "} {
 		m.awaitOutput(t, series, private+"/metrics | grep -F -e '"+series+"'")
 	}
 	m.awaitOutput(t, "Logs", "cat /srv/status/status.json")
