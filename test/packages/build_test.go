@@ -23,7 +23,7 @@ const (
 
 // TestRelease builds everything once; its parts look at it.
 func TestRelease(t *testing.T) {
-	for _, tool := range []string{"dpkg-deb", "dpkg-parsechangelog", "rpm", "mandoc", "sha256sum"} {
+	for _, tool := range []string{"dpkg-deb", "dpkg-parsechangelog", "rpm", "mandoc", "sha256sum", "ansible-playbook", "dropbear", "ssh"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("CI") == "true" {
 				t.Fatal(err)
@@ -48,6 +48,7 @@ func TestRelease(t *testing.T) {
 		{"apt on a machine", testAptOnMachine},
 		{"rpm on a machine", testRPMOnMachine},
 		{"install.sh on a machine", testInstallScript},
+		{"Ansible on machines", testAnsible},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -86,6 +87,19 @@ func (r release) unpack(t *testing.T, name, arch string) string {
 	dir := t.TempDir()
 	run(t, "dpkg-deb", "-x", r.deb(name, arch), dir)
 	return dir
+}
+
+// repack returns a .deb of a program as another version, whose defaults have another last
+// line.
+func (r release) repack(t *testing.T, name, to string) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, name+"_"+to+".deb")
+	run(t, "sh", "-ec", `dpkg-deb -R "$1" "$2"
+sed -i "s/^Version: .*/Version: $3/" "$2/DEBIAN/control"
+echo "# $3" >>"$2/etc/$4/default.toml"
+dpkg-deb -Z none -b "$2" "$5"`, "sh", r.deb(name, "amd64"), filepath.Join(dir, "tree"), to, name, file)
+	return file
 }
 
 // run runs a program to its end and returns what it printed.

@@ -30,9 +30,16 @@ ExecStart=/usr/bin/env node /opt/winston/server.js --stream shop --rate 500
 
 const diagnose = "systemctl status --no-pager logship healthd receiver shop; journalctl -n 80 --no-pager"
 
-// boot returns a machine with a receiver, a shop that can be started, and the release in
-// /root/dist.
+// boot returns a machine as bootReceiver does, with the release in /root/dist.
 func boot(t *testing.T, r release) *machine.Machine {
+	t.Helper()
+	m := bootReceiver(t, r)
+	must(t, m.CopyTree(t.Context(), r.dir, "/root/dist"))
+	return m
+}
+
+// bootReceiver returns a machine with a receiver and a shop that can be started.
+func bootReceiver(t *testing.T, r release) *machine.Machine {
 	t.Helper()
 	m := machine.Boot(t, machine.Options{Diagnose: diagnose, ExtraFiles: []machine.File{
 		{Path: "/etc/systemd/system/receiver.service", Data: []byte(receiverUnit)},
@@ -42,7 +49,6 @@ func boot(t *testing.T, r release) *machine.Machine {
 		t.Fatalf("the npm packages are not there (make setup): %v", err)
 	}
 	must(t, m.CopyTree(t.Context(), "../winston", "/opt/winston"))
-	must(t, m.CopyTree(t.Context(), r.dir, "/root/dist"))
 	must(t, m.CopyIn(t.Context(), filepath.Join(r.unpack(t, "logship", "amd64"), "usr/bin/logship"), "/usr/local/bin/receiver", 0o755))
 	// What the host has of it, what keeps package managers from starting units in images,
 	// and what apt does at every step: read lists of packages, tell PackageKit, index
@@ -146,7 +152,7 @@ func testAptOnMachine(t *testing.T, r release) {
 	m.Do(t, "systemctl", "start", "shop")
 	awaitReceived(t, m, 100)
 	before := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd")
-	upgrade(t, m, "1.2.4")
+	upgrade(t, m, r, "1.2.4")
 	if after := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd"); before == after {
 		t.Errorf("the same processes run after the upgrade: %q", after)
 	}
@@ -162,23 +168,19 @@ func testAptOnMachine(t *testing.T, r release) {
 	}
 
 	m.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket")
-	upgrade(t, m, "1.2.5")
+	upgrade(t, m, r, "1.2.5")
 	wantState(t, m, "healthd.service", "inactive disabled")
 	removeAndPurge(t, m)
 }
 
-// upgrade installs both packages as another version, whose defaults have another last
-// line. Those of healthd an administrator has edited, which asks for nothing here.
-func upgrade(t *testing.T, m *machine.Machine, to string) {
+// upgrade installs both packages as another version. The defaults of healthd an
+// administrator has edited, which asks for nothing here.
+func upgrade(t *testing.T, m *machine.Machine, r release, to string) {
 	t.Helper()
+	for _, name := range []string{"logship", "healthd"} {
+		must(t, m.CopyIn(t.Context(), r.repack(t, name, to), "/root/"+name+"_"+to+".deb", 0o644))
+	}
 	shell(t, m, "/root", `echo "# edited" >>/etc/healthd/default.toml
-for name in logship healthd; do
-	rm -rf tree
-	dpkg-deb -R dist/${name}_*_amd64.deb tree
-	sed -i 's/^Version: .*/Version: `+to+`/' tree/DEBIAN/control
-	echo "# `+to+`" >>tree/etc/$name/default.toml
-	dpkg-deb -Z none -b tree ${name}_`+to+`.deb
-done
 apt-get install -y -o Dpkg::Options::=--force-confold ./logship_`+to+`.deb ./healthd_`+to+`.deb`)
 	if got := m.Do(t, "dpkg-query", "-W", "-f", "${Version} ", "logship", "healthd"); got != to+" "+to {
 		t.Errorf("installed are %s, want %s", got, to)

@@ -99,12 +99,16 @@ collect() {
 			want chromium chromium
 			want /usr/share/doc/fonts-inter fonts-inter
 			;;
-		packages) # what is looked at packages with, and a deploy user's sudo
+		packages) # what is looked at packages with, a deploy user's sudo, a fleet's Ansible
 			want dpkg-deb dpkg
 			want dpkg-parsechangelog dpkg-dev
 			want rpm rpm
 			want mandoc mandoc
 			want sudo sudo
+			want ansible-playbook ansible-core
+			want /usr/lib/python3/dist-packages/apt python3-apt # on the machines that it manages
+			want ssh openssh-client
+			want dropbear dropbear-bin # a server of ssh that is not started
 			;;
 		*)
 			say "no package group \"$group\" (there are: machine faults node oracle brokers health browser packages)"
