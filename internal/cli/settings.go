@@ -28,9 +28,10 @@ func (f *Flags) Register(root *cobra.Command, defaults string) {
 	root.PersistentFlags().StringArrayVar(&f.set, "set", nil, "one `section.key=value`, above all files and the environment; repeatable")
 }
 
-// Options returns where to read the configuration of a daemon from.
+// Options returns where to read the configuration of a daemon from. What packages
+// install is below /etc.
 func (f *Flags) Options(daemon string) settings.Options {
-	return settings.Options{App: daemon, Env: os.Environ(), File: f.file, Set: f.set}
+	return settings.Options{App: daemon, System: "/etc/" + daemon, Env: os.Environ(), File: f.file, Set: f.set}
 }
 
 // NewConfig returns the verb config. dir is where default.toml is looked for, key one
@@ -52,7 +53,10 @@ Layers, later ones override earlier ones:
   4 the file of --config, else of $%[2]s_CONFIG (else $NODE_CONFIG_PATH)
   5 conf.d/*.toml beside the file of 4
   6 environment: %[3]s=... sets %[4]s
-  7 --set %[4]s=...`, dir, prefix, variable, key),
+  7 --set %[4]s=...
+
+Where nothing names a file or a directory, and there is no ./%[1]s/default.toml, 2 to 5
+are those of the installed %[5]s: default.toml, %[5]s.toml and conf.d in /etc/%[5]s.`, dir, prefix, variable, key, name),
 		Example: example,
 		Args:    Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -26,9 +26,16 @@ var (
 
 // applyFiles applies steps 2 to 5; flag is the argument of --config.
 func (l *loader) applyFiles(flag string) {
+	file, main := flag, reference{by: "--config"}
+	if file == "" {
+		file, main.by = l.variable("CONFIG", "NODE_CONFIG_PATH")
+	}
 	dir, _ := l.variable("CONFIG_DIR")
 	if dir == "" {
 		dir = l.dir
+		if file == "" && l.system != "" && l.missing(filepath.Join(dir, "default.toml")) {
+			dir, file, main = l.system, filepath.Join(l.system, l.app+".toml"), reference{optional: true}
+		}
 	}
 	l.applyFile(filepath.Join(dir, "default.toml"), reference{optional: true}, nil)
 	if env, from := l.variable("ENV", "NODE_ENV"); strings.ContainsAny(env, `/\`) {
@@ -37,17 +44,23 @@ func (l *loader) applyFiles(flag string) {
 	} else if env != "" && env != "default" {
 		l.applyFile(filepath.Join(dir, env+".toml"), reference{optional: true}, nil)
 	}
-	file, by := flag, "--config"
-	if file == "" {
-		file, by = l.variable("CONFIG", "NODE_CONFIG_PATH")
-	}
 	if file == "" {
 		return
 	}
-	l.applyFile(file, reference{by: by}, nil)
+	l.applyFile(file, main, nil)
 	for _, name := range l.glob(filepath.Join(filepath.Dir(file), "conf.d"), "*.toml", Origin{}) {
 		l.applyFile(name, reference{by: "the link"}, nil)
 	}
+}
+
+// missing reports whether there is no file of that name. One that cannot be read is
+// there.
+func (l *loader) missing(name string) bool {
+	f, err := l.access.open(name)
+	if err == nil {
+		_ = f.Close() // only opened
+	}
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // variable returns the first of these variables that is not empty: our own with

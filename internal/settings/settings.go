@@ -14,6 +14,11 @@
 //  6. the environment, APP_SECTION__KEY=value
 //  7. --set section.key=value, in the order given
 //
+// Where nothing names a file or a directory, and Options.Dir has no default.toml,
+// steps 2 to 5 are those of the installed daemon: Options.System in the place of
+// the directory, and app.toml in it, which may be missing, as the file. So what an
+// operator types on a server is about the daemon that runs there.
+//
 // A line `# @include "x/*.toml"` in any file applies other files just before
 // the keys of that file, whichever line it is on. Tables merge, arrays replace.
 // Nothing inside a file is expanded. Files are TOML 1.1, UTF-8, with or without
@@ -49,6 +54,9 @@ type Options struct {
 	// Dir is where default.toml is looked for if $APP_CONFIG_DIR does not say;
 	// empty means config. Daemons that share a root need one each.
 	Dir string
+	// System is the directory of the installed daemon's configuration, such as
+	// /etc/logship; empty means that there is none.
+	System string
 	// Env is the environment as os.Environ returns it. Of several entries with
 	// one name the first counts.
 	Env []string
@@ -107,6 +115,7 @@ type loader struct {
 	prefix  string // of environment variables: "LOGSHIP_"
 	app     string
 	dir     string // of the default files
+	system  string // see Options
 	env     map[string]string
 	access  *access
 	paths   []string // see Effective
@@ -135,6 +144,7 @@ func newLoader(root reflect.Value, o Options) *loader {
 		prefix:    strings.ToUpper(strings.ReplaceAll(o.App, "-", "_")) + "_",
 		app:       o.App,
 		dir:       cmp.Or(o.Dir, "config"),
+		system:    o.System,
 		env:       env,
 		access:    &access{func(name string) string { return env[name] }, open},
 		paths:     schemaPaths(root.Type(), ""),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,6 +59,52 @@ func TestDirOfTheDefaults(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, e.Files()); diff != "" {
 			t.Errorf("%s: %s", env, diff)
+		}
+	}
+}
+
+// TestInstalledDaemon: what is typed on a server without more words is about the daemon
+// that runs there, but not in the directory of an application, nor where a file is named.
+func TestInstalledDaemon(t *testing.T) {
+	const system = "/etc/logship/"
+	installed := files{
+		system + "default.toml": "", system + "production.toml": "", system + "logship.toml": "", system + "conf.d/a.toml": "",
+		"/c/default.toml": "", "/c/my.toml": "",
+	}
+	load := func(f files, env, file string) ([]string, error) {
+		e, err := settings.Load(defaults(), settings.Options{App: "logship", System: "/etc/logship", Env: []string{env}, File: file, Open: f.open})
+		if err != nil {
+			return nil, err
+		}
+		return e.Files(), nil
+	}
+	for _, c := range []struct {
+		env, file string
+		want      []string
+	}{
+		{"", "", []string{system + "default.toml", system + "logship.toml", system + "conf.d/a.toml"}},
+		{"NODE_ENV=production", "", []string{system + "default.toml", system + "production.toml", system + "logship.toml", system + "conf.d/a.toml"}},
+		{"", "/c/my.toml", []string{"/c/my.toml"}},
+		{"LOGSHIP_CONFIG=/c/my.toml", "", []string{"/c/my.toml"}},
+		{"NODE_CONFIG_PATH=/c/my.toml", "", []string{"/c/my.toml"}},
+		{"LOGSHIP_CONFIG_DIR=/c", "", []string{"/c/default.toml"}},
+	} {
+		got, err := load(installed, c.env, c.file)
+		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
+			t.Errorf("%q, --config %q: %v %s", c.env, c.file, err, diff)
+		}
+	}
+	if got, err := load(files{}, "", ""); err != nil || len(got) != 0 {
+		t.Errorf("nothing is installed: %q, %v", got, err)
+	}
+	installed[system+"logship.toml"] = "EACCES"
+	if _, err := load(installed, "", ""); err == nil || !strings.Contains(err.Error(), "read /etc/logship/logship.toml: permission denied") {
+		t.Errorf("the file may not be read: %v", err)
+	}
+	for _, text := range []string{"", "EACCES"} {
+		installed["config/default.toml"] = text
+		if got, _ := load(installed, "", ""); slices.ContainsFunc(got, func(name string) bool { return strings.HasPrefix(name, system) }) {
+			t.Errorf("config/default.toml (%q) is there, and %q is read", text, got)
 		}
 	}
 }
