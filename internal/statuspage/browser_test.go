@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sidecar/internal/health"
+	"sidecar/test/browser"
 )
 
 var update = flag.Bool("update", false, "write the screenshots of docs/images")
@@ -46,54 +47,54 @@ func TestBrowser(t *testing.T) {
 	f.show(judged(t, now(), map[string]health.State{"mail": health.Warn}))
 	server := httptest.NewServer(f.page)
 	defer server.Close()
-	b := startBrowser(t)
+	b := browser.Start(t)
 	for _, l := range looks() {
 		t.Run(l.String(), func(t *testing.T) {
-			b.t = t
-			b.open(server.URL+l.path, l.width, l.height, l.scheme)
+			b.TB = t
+			b.Open(server.URL+l.path, l.width, l.height, l.scheme)
 			checkLayout(t, b)
 			checkContrast(t, b)
 			if l.shot != "" {
-				checkShot(t, b.screenshot(), l.shot)
+				checkShot(t, b.Screenshot(), l.shot)
 			}
 		})
 	}
 	t.Run("keyboard", func(t *testing.T) {
-		b.t = t
-		b.open(server.URL+"/status", 1280, 1000, "light")
+		b.TB = t
+		b.Open(server.URL+"/status", 1280, 1000, "light")
 		checkKeyboard(t, b, server.URL+"/status#main")
 	})
 	t.Run("without JavaScript", func(t *testing.T) {
-		b.t = t
+		b.TB = t
 		l := looks()[0]
-		b.open(server.URL+l.path, l.width, l.height, l.scheme)
-		with := b.screenshot()
-		b.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true}, nil)
-		b.open(server.URL+l.path, l.width, l.height, l.scheme)
-		if !bytes.Equal(with, b.screenshot()) {
+		b.Open(server.URL+l.path, l.width, l.height, l.scheme)
+		with := b.Screenshot()
+		b.Call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true}, nil)
+		b.Open(server.URL+l.path, l.width, l.height, l.scheme)
+		if !bytes.Equal(with, b.Screenshot()) {
 			t.Error("the page is not the same without")
 		}
-		b.open("data:text/html,<script>document.title='run'</script>", l.width, l.height, l.scheme)
+		b.Open("data:text/html,<script>document.title='run'</script>", l.width, l.height, l.scheme)
 		var title string
-		if b.eval(`document.title`, &title); title != "" {
+		if b.Eval(`document.title`, &title); title != "" {
 			t.Error("it was not switched off")
 		}
 	})
-	for _, c := range b.console {
+	for _, c := range b.Console {
 		t.Errorf("console: %s", c)
 	}
 }
 
 // checkLayout: nothing scrolls sideways (WCAG 2.2 1.4.10), everything can be touched
 // (2.5.8).
-func checkLayout(t *testing.T, b *browser) {
+func checkLayout(t *testing.T, b *browser.Browser) {
 	t.Helper()
 	var wide, small []string
-	b.eval(`[...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))`, &wide)
+	b.Eval(`[...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))`, &wide)
 	if len(wide) > 0 {
 		t.Errorf("wider than the window: %q", wide)
 	}
-	b.eval(`[...document.querySelectorAll("nav a, footer a, summary")].filter(e => e.getBoundingClientRect().height < 24).map(e => e.textContent)`, &small)
+	b.Eval(`[...document.querySelectorAll("nav a, footer a, summary")].filter(e => e.getBoundingClientRect().height < 24).map(e => e.textContent)`, &small)
 	if len(small) > 0 {
 		t.Errorf("too small to be touched: %q", small)
 	}
@@ -101,13 +102,13 @@ func checkLayout(t *testing.T, b *browser) {
 
 // checkContrast computes the contrast of all text with what is behind it, as it is drawn:
 // WCAG 2.2 1.4.3 wants 4.5, of large text 3.
-func checkContrast(t *testing.T, b *browser) {
+func checkContrast(t *testing.T, b *browser.Browser) {
 	t.Helper()
 	var result struct {
 		Texts int
 		Poor  []string
 	}
-	b.eval(`(() => {
+	b.Eval(`(() => {
 		const rgb = text => text.match(/[\d.]+/g).map(Number);
 		const linear = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
 		const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
@@ -155,10 +156,10 @@ func checkShot(t *testing.T, png []byte, name string) {
 
 // checkKeyboard goes through the page with the tab key alone. The first stop skips to
 // the content.
-func checkKeyboard(t *testing.T, b *browser, content string) {
+func checkKeyboard(t *testing.T, b *browser.Browser, content string) {
 	t.Helper()
 	var total int
-	b.eval(`document.querySelectorAll("a[href], summary").length`, &total)
+	b.Eval(`document.querySelectorAll("a[href], summary").length`, &total)
 	if total < 15 {
 		t.Fatalf("%d elements for the keyboard, the page is not whole", total)
 	}
@@ -169,9 +170,9 @@ func checkKeyboard(t *testing.T, b *browser, content string) {
 	}
 	seen := map[string]bool{}
 	for i := range total {
-		b.press("Tab", "", 9)
+		b.Press("Tab", "", 9)
 		var at focus
-		b.eval(`(() => { const e = document.activeElement, r = e.getBoundingClientRect();
+		b.Eval(`(() => { const e = document.activeElement, r = e.getBoundingClientRect();
 			return {text: e.tagName + " " + e.textContent + " " + e.href, outline: getComputedStyle(e).outlineStyle,
 				inside: r.width > 0 && r.top >= 0 && r.bottom <= innerHeight && r.left >= 0, box: [r.top, r.bottom, innerHeight, scrollY, document.documentElement.scrollHeight]} })()`, &at)
 		if at.Outline != "solid" || !at.Inside {
@@ -185,10 +186,10 @@ func checkKeyboard(t *testing.T, b *browser, content string) {
 	if len(seen) < total-3 { // some are there twice, on top and at the end
 		t.Errorf("%d of %d elements were reached", len(seen), total)
 	}
-	b.eval(`document.querySelector("summary").focus()`, new(any))
-	b.press("Enter", "\r", 13)
+	b.Eval(`document.querySelector("summary").focus()`, new(any))
+	b.Press("Enter", "\r", 13)
 	var isOpen bool
-	b.eval(`document.querySelector("details").open`, &isOpen)
+	b.Eval(`document.querySelector("details").open`, &isOpen)
 	if !isOpen {
 		t.Error("the days with disruptions cannot be opened with the keyboard")
 	}
