@@ -54,7 +54,7 @@ func (t *Target) build(page []byte, f Format) (Report, error) {
 		}
 	}
 	t.endTexts()
-	t.out, t.heads = trim(t.out), trim(t.heads)
+	t.tails, t.heads = trim(t.tails), trim(t.heads)
 	t.series, t.fresh = t.fresh, t.series
 	t.valid = true
 	t.report.Series, t.report.Families = t.series.count, len(t.families)
@@ -85,7 +85,7 @@ func (t *Target) reset(f Format) {
 		t.texts = nil
 	}
 	t.format, t.valid, t.memo, t.ended = f, false, true, false
-	t.out, t.values, t.heads, t.lines, t.runs = t.out[:0], t.values[:0], t.heads[:0], t.lines[:0], t.runs[:0]
+	t.tails, t.values, t.heads, t.lines, t.runs = t.tails[:0], t.values[:0], t.heads[:0], t.lines[:0], t.runs[:0]
 	t.families, t.texts = t.families[:0], t.texts[:0]
 	t.generation++
 	t.current = -1
@@ -128,7 +128,7 @@ func (t *Target) readLine(line []byte, newline bool) (Reason, bool) {
 func (t *Target) keepHeader(line []byte, newline bool) {
 	if len(t.runs) == 0 || t.runs[len(t.runs)-1].family >= 0 {
 		at := uint32(len(t.heads))
-		t.runs = append(t.runs, run{family: -1, lines: 1, start: len(t.out), end: len(t.out)})
+		t.runs = append(t.runs, run{family: -1, first: int32(len(t.lines)), lines: 1, tail: len(t.tails)})
 		t.lines = append(t.lines, lineAt(at, at, at, at, at))
 		if t.options.Values {
 			t.values = append(t.values, 0)
@@ -404,7 +404,7 @@ func appendEscapes(dst, value []byte) []byte {
 // keepSample puts a sample into the page and the memo.
 func (t *Target) keepSample(s *sample, l line) {
 	f, suffix := t.familyOf(s.name)
-	r := run{family: t.current, text: t.current, part: partOf(f, suffix), next: -1, textNext: -1, start: len(t.out)}
+	r := run{family: t.current, text: t.current, part: partOf(f, suffix), next: -1, textNext: -1, first: int32(len(t.lines)), tail: len(t.tails)}
 	if t.format == OpenMetrics {
 		r.text = t.textFamily(f, suffix)
 	}
@@ -415,14 +415,12 @@ func (t *Target) keepSample(s *sample, l line) {
 		t.link(int32(last))
 	}
 	t.lines = append(t.lines, l)
-	t.out = append(t.out, t.heads[l.head:l.end]...)
-	t.out = append(appendExemplar(append(t.out, s.value...), s.exemplar), '\n')
+	t.tails = append(appendExemplar(append(t.tails, s.value...), s.exemplar), '\n')
 	if t.options.Values {
 		t.values = append(t.values, number(s.value))
 	}
 	r2 := &t.runs[last]
 	r2.lines++
-	r2.end = len(t.out)
 	r2.exemplars = r2.exemplars || s.exemplar != nil
 }
 

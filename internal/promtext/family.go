@@ -1,7 +1,5 @@
 package promtext
 
-import "bytes"
-
 // kind is the type of a metric family.
 type kind uint8
 
@@ -129,12 +127,13 @@ type run struct {
 	next     int32 // the next run of the family, or -1
 	text     int32 // of source.texts
 	textNext int32
+	first    int32 // of source.lines
 	lines    int32 // how many
+	tail     int   // in source.tails: where theirs begin
 	part     part
 	summed   bool // a Summer shows them instead
 	// exemplars says that there are some.
-	exemplars  bool
-	start, end int // in source.out
+	exemplars bool
 }
 
 // part says what the lines of a run are in their family.
@@ -155,32 +154,4 @@ func partOf(f *family, suffix string) part {
 		return createdPart
 	}
 	return plainPart
-}
-
-// withoutExemplars appends lines of OpenMetrics to dst as lines of text.
-func withoutExemplars(dst, lines []byte) []byte {
-	for len(lines) > 0 {
-		end := bytes.IndexByte(lines, '\n')
-		line := lines[:end]
-		lines = lines[end+1:]
-		dst = append(dst, line[:headAndValue(line)]...)
-		dst = append(dst, '\n')
-	}
-	return dst
-}
-
-// headAndValue returns how much of a valid line stands before its exemplar.
-func headAndValue(line []byte) int {
-	quoted := false
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case c == '#' && !quoted:
-			return i - 1
-		}
-	}
-	return len(line)
 }

@@ -27,12 +27,10 @@ func (s *Summer) mapWorker(w *worker) {
 	before := slices.Clone(w.has)
 	clear(w.has)
 	w.pairs, w.runs, w.flags, w.startLine, w.cpuLine = w.pairs[:0], w.runs[:0], w.flags[:0], -1, -1
-	n := int32(0)
 	for i := range t.runs {
-		if r := &t.runs[i]; r.family >= 0 {
-			s.mapRun(w, int32(i), n)
+		if t.runs[i].family >= 0 {
+			s.mapRun(w, int32(i))
 		}
-		n += t.runs[i].lines
 	}
 	w.grow(len(s.slots))
 	for i, had := range before {
@@ -47,16 +45,16 @@ func (s *Summer) mapWorker(w *worker) {
 	w.generation, w.format = t.generation, t.format
 }
 
-// mapRun finds the slots of a run, whose first line is the one with the number line.
-func (s *Summer) mapRun(w *worker, run, line int32) {
+// mapRun finds the slots of a run.
+func (s *Summer) mapRun(w *worker, run int32) {
 	t := w.target
 	r := &t.runs[run]
 	f := &t.texts[r.text]
 	switch f.name {
 	case startTime:
-		w.startLine = line
+		w.startLine = r.first
 	case cpuTime:
-		w.cpuLine = line
+		w.cpuLine = r.first
 	}
 	// Rules are for families as the page has them; a family of _created is part of
 	// the one that it tells of.
@@ -80,8 +78,8 @@ func (s *Summer) mapRun(w *worker, run, line int32) {
 	if m == Omit {
 		return
 	}
-	for i := range r.lines {
-		l := &t.lines[line+i]
+	for i := r.first; i < r.first+r.lines; i++ {
+		l := &t.lines[i]
 		s.sample.parseHead(t.heads[l.head:l.end], t.format)
 		s.sample.labels = s.sample.labels[t.inserted():]
 		slot := s.slot(index)
@@ -89,7 +87,7 @@ func (s *Summer) mapRun(w *worker, run, line int32) {
 			w.flags = append(w.flags, flag{index, TooManySums})
 			return
 		}
-		w.pairs = append(w.pairs, pair{line + i, slot})
+		w.pairs = append(w.pairs, pair{i, slot})
 		w.grow(len(s.slots))
 		w.has[slot] = true
 	}

@@ -22,7 +22,7 @@ func TestReset(t *testing.T) {
 		if got := merged(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
-		if target.Reset(); cap(target.out)+cap(target.heads)+cap(target.lines)+cap(target.values)+len(target.series.hashes) > 0 {
+		if target.Reset(); cap(target.tails)+cap(target.heads)+cap(target.lines)+cap(target.values)+len(target.series.hashes) > 0 {
 			t.Error("memory is kept")
 		}
 		if got := merged(); got != "" {

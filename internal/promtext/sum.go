@@ -35,7 +35,6 @@ type Summer struct {
 	bySlot  map[string]int32
 	byGroup map[string]int32
 	groups  int32
-	heads   []byte    // of slots
 	settled []float64 // of slots
 	total   []float64 // of slots, for one call
 	ended   []bool    // of groups, for one call
@@ -63,7 +62,7 @@ type sum struct {
 // slot is a series of the sum.
 type slot struct {
 	sum, group int32
-	head, end  uint32 // in Summer.heads: what goes out before the value
+	head, end  uint32 // in source.heads: what goes out before the value
 	role       role
 	workers    int32 // how many have it
 }
@@ -275,11 +274,11 @@ func (s *Summer) write() {
 			s.total[i] += v
 		}
 	}
-	s.out = s.out[:0]
+	s.lines, s.tails = s.lines[:0], s.tails[:0]
 	s.report.Series = 0
 	for i, index := range s.shown {
 		r, f := &s.runs[i], &s.sums[index]
-		r.start = len(s.out)
+		r.first, r.lines, r.tail = int32(len(s.lines)), 0, len(s.tails)
 		for _, slot := range f.slots {
 			sl := &s.slots[slot]
 			v, ok := s.total[slot], true
@@ -287,12 +286,12 @@ func (s *Summer) write() {
 				v, ok = s.gauge(f.mode, slot)
 			}
 			if ok {
-				s.out = append(s.out, s.heads[sl.head:sl.end]...)
-				s.out = append(appendNumber(s.out, v), '\n')
+				s.lines = append(s.lines, line{head: sl.head, end: sl.end})
+				s.tails = append(appendNumber(s.tails, v), '\n')
+				r.lines++
 				s.report.Series++
 			}
 		}
-		r.end = len(s.out)
 	}
 }
 

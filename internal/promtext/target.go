@@ -23,8 +23,9 @@ type Options struct {
 }
 
 // Target reads the pages of one target and keeps the last one, validated and
-// labelled, for a Merger and a Summer. It takes some three times the memory of a page:
-// what goes out, the same without values as the memo, and 40 bytes for each series.
+// labelled, for a Merger and a Summer. It takes some twice the memory of a page: what
+// stands before values as the memo and for what goes out, the values, and 40 bytes for
+// each series.
 // Different targets may be read at the same time.
 type Target struct {
 	options Options
@@ -32,8 +33,6 @@ type Target struct {
 	insert  []byte // app="…",worker="…", between braces
 	source
 
-	heads  []byte    // what lines is about
-	lines  []line    // of all runs
 	memo   bool      // lines are all that the last page had, see fit
 	values []float64 // of lines; only with Options.Values
 	series table     // of the last page that was not refused
@@ -43,8 +42,10 @@ type Target struct {
 // source is what a Merger takes from a Target or a Summer.
 type source struct {
 	format   Format
-	out      []byte // all lines of samples, each with its newline
-	runs     []run  // pieces of out
+	heads    []byte // what lines is about
+	lines    []line
+	tails    []byte // of the lines of samples, from their values on, each with its newline
+	runs     []run  // of lines
 	families []family
 	texts    []family // the families as they are in the text format
 	// generation counts changes of families and of how runs belong to them.
@@ -111,11 +112,11 @@ func (t *Target) Reset() {
 // fit is the fast path: it reports whether the lines of page are those of the last
 // one with other values, and makes page the page of t if so.
 func (t *Target) fit(page []byte) bool {
-	t.out, t.values = t.out[:0], t.values[:0]
+	t.tails, t.values = t.tails[:0], t.values[:0]
 	lines := t.lines
 	for i := range t.runs {
 		r := &t.runs[i]
-		r.start = len(t.out)
+		r.tail = len(t.tails)
 		rest, ok := page, false
 		if r.family < 0 {
 			rest, ok = t.fitHead(page, &lines[0])
@@ -129,7 +130,6 @@ func (t *Target) fit(page []byte) bool {
 			return false
 		}
 		page, lines = rest, lines[r.lines:]
-		r.end = len(t.out)
 	}
 	return len(page) == 0
 }
@@ -145,7 +145,7 @@ func (t *Target) fitHead(page []byte, l *line) ([]byte, bool) {
 	return page[size:], true
 }
 
-// fitSamples appends the samples that page begins with to t.out, if they are those of
+// fitSamples appends the tails of the samples that page begins with to t.tails, if they are those of
 // lines, and returns what follows on them.
 func (t *Target) fitSamples(page []byte, r *run, lines []line) (_ []byte, ok bool) {
 	r.exemplars = false
@@ -161,21 +161,20 @@ func (t *Target) fitSamples(page []byte, r *run, lines []line) (_ []byte, ok boo
 		if t.options.Values {
 			t.values = append(t.values, number(page[:size]))
 		}
-		t.out = append(t.out, t.heads[l.head:l.end]...)
-		t.out = append(t.out, page[:size]...)
+		t.tails = append(t.tails, page[:size]...)
 		if page[size] != '\n' {
 			if size, ok = t.fitSuffix(page, r); !ok {
 				return nil, false
 			}
 		}
-		t.out = append(t.out, '\n')
+		t.tails = append(t.tails, '\n')
 		page = page[size+1:]
 	}
 	return page, true
 }
 
 // fitSuffix checks the line that page begins with from its value on, appends its
-// exemplar to t.out, and returns its length.
+// exemplar to t.tails, and returns its length.
 func (t *Target) fitSuffix(page []byte, r *run) (size int, ok bool) {
 	end := bytes.IndexByte(page, '\n')
 	if end < 0 {
@@ -186,7 +185,7 @@ func (t *Target) fitSuffix(page []byte, r *run) (size int, ok bool) {
 	if _, ok := s.suffix(page[:end]); !ok {
 		return 0, false
 	}
-	t.out = appendExemplar(t.out, s.exemplar)
+	t.tails = appendExemplar(t.tails, s.exemplar)
 	r.exemplars = r.exemplars || s.exemplar != nil
 	return end, true
 }
