@@ -46,13 +46,22 @@ build() {
 # put MODE SOURCE DESTINATION: one file of a package.
 put() { install -D -m "$1" "$2" "$root$3"; }
 
-# changelog NAME: Debian's form of CHANGELOG.md (deb-changelog(5)). What is not yet
-# released is this version.
+# changelog NAME: Debian's form of CHANGELOG.md (deb-changelog(5)), in lines of 80
+# characters. What is not yet released is this version.
 changelog() {
 	awk -v name="$1" -v version="$version" -v by=" -- $maintainer  $(date -R -d "@$SOURCE_DATE_EPOCH")" '
-		function end() { if (open) print "\n" by "\n"; open = 0 }
+		function item(  line, i) {
+			for (i = 1; i <= words; i++) {
+				if (i > 1 && length(line) + 1 + length(word[i]) > 80) { print line; line = "   " }
+				line = line (i > 1 ? " " : "  ") word[i]
+			}
+			if (words) print line
+			words = 0
+		}
+		function end() { item(); if (open) print "\n" by "\n"; open = 0 }
 		/^## / { end(); open = 1; print name " (" ($2 == "Unreleased" ? version : $2) ") stable; urgency=medium\n" }
-		open && /^[* ] / { print "  " $0 }
+		open && /^\* / { item() }
+		open && /^[* ] / { for (i = 1; i <= NF; i++) word[++words] = $i }
 		END { end() }' CHANGELOG.md
 }
 

@@ -297,7 +297,7 @@ var conffiles = map[string]string{
 func testDeb(t *testing.T, r release) {
 	each(func(name, arch string) {
 		file := r.deb(name, arch)
-		for field, want := range map[string]string{"Package": name, "Version": version + "-1", "Architecture": arch} {
+		for field, want := range map[string]string{"Package": name, "Version": version + "-1", "Architecture": arch, "Depends": "systemd (>= 249)"} {
 			if got := strings.TrimSpace(run(t, "dpkg-deb", "-f", file, field)); got != want {
 				t.Errorf("%s: %s %q, want %q", file, field, got, want)
 			}
@@ -315,7 +315,13 @@ func testDeb(t *testing.T, r release) {
 		}
 		root := r.unpack(t, name, arch)
 		changes := filepath.Join(t.TempDir(), "changelog")
-		must(t, os.WriteFile(changes, []byte(run(t, "gzip", "-dc", filepath.Join(root, "usr/share/doc", name, "changelog.Debian.gz"))), 0o644))
+		text := run(t, "gzip", "-dc", filepath.Join(root, "usr/share/doc", name, "changelog.Debian.gz"))
+		for line := range strings.Lines(text) {
+			if len(line) > 81 && strings.Contains(strings.TrimSpace(line), " ") {
+				t.Errorf("the changelog has a line of %d characters: %s", len(line)-1, line)
+			}
+		}
+		must(t, os.WriteFile(changes, []byte(text), 0o644))
 		parsed := run(t, "dpkg-parsechangelog", "-l", changes)
 		for _, want := range []string{"Source: " + name + "\n", "Version: " + version + "\n", "Date: Mon, 21 Sep 2026", "* "} {
 			if !strings.Contains(parsed, want) {
