@@ -49,8 +49,14 @@ type wanted struct {
 func want(at place, filters []string) wanted {
 	w := wanted{masks: everything()}
 	for _, f := range filters {
-		if !w.selector(f) && !w.program(f) && !w.property(at, f) {
-			w.left = append(w.left, f)
+		terms := []string{f}
+		if all := alternatives(f); len(all) == 1 {
+			terms = all[0]
+		}
+		for _, term := range terms {
+			if !w.selector(term) && !w.priorities(term) && !w.program(term) && !w.property(at, term) {
+				w.left = append(w.left, term)
+			}
 		}
 	}
 	return w
@@ -142,6 +148,83 @@ func severity(name string) int {
 		name = "warning"
 	}
 	return slices.Index(severities(), name)
+}
+
+// alternatives splits a condition of RainerScript at or, and each of these at and, which
+// binds closer. What has parentheses of its own is one term.
+func alternatives(text string) [][]string {
+	text = trimParentheses(text)
+	if strings.HasPrefix(text, ":") { // a property-based filter
+		return [][]string{{text}}
+	}
+	// The text without what is quoted, so that its words are operators.
+	plain := regexp.MustCompile(`"[^"]*"|'[^']*'`).ReplaceAllStringFunc(text, func(s string) string { return strings.Repeat("x", len(s)) })
+	if strings.ContainsAny(plain, "()") {
+		return [][]string{{text}}
+	}
+	all, start := [][]string{nil}, 0
+	for _, m := range append(regexp.MustCompile(` (?:and|or) `).FindAllStringIndex(plain, -1), []int{len(text), len(text)}) {
+		last := len(all) - 1
+		all[last] = append(all[last], strings.TrimSpace(text[start:m[0]]))
+		if start = m[1]; plain[m[0]:m[1]] == " or " {
+			all = append(all, nil)
+		}
+	}
+	return all
+}
+
+// priorities takes conditions on facilities and severities: $syslogseverity <= 4,
+// $syslogfacility-text == 'local0' or ….
+func (w *wanted) priorities(text string) bool {
+	var selected masks
+	for _, terms := range alternatives(text) {
+		each := everything()
+		for _, term := range terms {
+			if !each.compare(term) {
+				return false
+			}
+		}
+		for i := range selected {
+			selected[i] |= each[i]
+		}
+	}
+	for i := range w.masks {
+		w.masks[i] &= selected[i]
+	}
+	return true
+}
+
+// compare leaves of m what one comparison with a facility or a severity lets pass.
+func (m *masks) compare(term string) bool {
+	found := regexp.MustCompile(`^\$syslog(facility|severity)(-text)?\s*([=!<>]+)\s*["']?(\w+)["']?$`).FindStringSubmatch(term)
+	if found == nil {
+		return false
+	}
+	operator, value := found[3], found[4]
+	n, err := strconv.Atoi(value)
+	switch isText := found[2] != ""; {
+	case isText && operator != "==" && operator != "!=" && operator != "<>": // by the alphabet
+		return false
+	case isText && found[1] == "severity":
+		n = severity(value)
+	case isText:
+		n = slices.Index(facilities(), value)
+	case err != nil:
+		return false
+	}
+	holds, ok := map[string]func(int) bool{
+		"==": func(i int) bool { return i == n }, "!=": func(i int) bool { return i != n }, "<>": func(i int) bool { return i != n },
+		"<": func(i int) bool { return i < n }, "<=": func(i int) bool { return i <= n },
+		">": func(i int) bool { return i > n }, ">=": func(i int) bool { return i >= n },
+	}[operator]
+	for i := range m {
+		for s := range 8 {
+			if ok && n >= 0 && !holds(map[string]int{"facility": i, "severity": s}[found[1]]) {
+				m[i] &^= 1 << s
+			}
+		}
+	}
+	return ok && n >= 0
 }
 
 // program takes conditions on one program, or one of several: $programname == 'a' or …,
@@ -250,26 +333,57 @@ func pattern(name, operation, value string) (d drop, ok bool) {
 
 // stopped returns what a stop of these filters leaves out.
 func stopped(at place, filters []string) ([]drop, bool) {
-	if len(filters) != 1 {
-		return nil, false
-	}
-	var only wanted
-	if only.program(filters[0]) {
-		var drops []drop
-		for _, name := range only.identifiers {
-			d, _ := pattern("programname", "isequal", name)
-			d.place = at
-			drops = append(drops, d)
+	if len(filters) == 1 {
+		var only wanted
+		if only.program(filters[0]) {
+			var drops []drop
+			for _, name := range only.identifiers {
+				d, _ := pattern("programname", "isequal", name)
+				d.place = at
+				drops = append(drops, d)
+			}
+			return drops, true
 		}
-		return drops, true
 	}
-	name, operation, value, ok := comparison(filters[0])
-	if !ok {
-		return nil, false
+	all := [][]string{nil}
+	for _, filter := range filters {
+		var each [][]string
+		for _, terms := range alternatives(filter) {
+			for _, before := range all {
+				each = append(each, slices.Concat(before, terms))
+			}
+		}
+		if all = each; len(all) > 16 { // nobody would read as many rules
+			return nil, false
+		}
 	}
-	d, ok := pattern(name, operation, value)
-	d.place = at
-	return []drop{d}, ok
+	var drops []drop
+	for _, terms := range all {
+		d, ok := together(terms)
+		if !ok {
+			return nil, false
+		}
+		d.place = at
+		drops = append(drops, d)
+	}
+	return drops, true
+}
+
+// together returns what leaves out messages for which all terms hold: at most one of the
+// program and one of the text.
+func together(terms []string) (both drop, ok bool) {
+	for _, term := range terms {
+		name, operation, value, ok := comparison(term)
+		if !ok {
+			return drop{}, false
+		}
+		d, ok := pattern(name, operation, value)
+		if !ok || d.identifier != "" && both.identifier != "" || d.message != "" && both.message != "" {
+			return drop{}, false
+		}
+		both.identifier, both.message = both.identifier+d.identifier, both.message+d.message
+	}
+	return both, len(terms) > 0
 }
 
 // facility returns how a rule of logship matches facility i.

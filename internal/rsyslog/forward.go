@@ -2,7 +2,6 @@ package rsyslog
 
 import (
 	"cmp"
-	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,13 +91,12 @@ func (f *forward) transport() string {
 	return "TCP"
 }
 
-// url returns what logship sends to instead, GELF on that port.
-func (f *forward) url(host, port string) string {
-	scheme := "gelf+tcp"
+// scheme returns that of the URL which logship sends GELF to instead.
+func (f *forward) scheme() string {
 	if f.tls {
-		scheme = "gelf+tls"
+		return "gelf+tls"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return "gelf+tcp"
 }
 
 // format is a template, as far as logship has to know it.

@@ -151,6 +151,8 @@ func (p *parser) statement(filters []string) {
 	case word != "" && p.object(filters):
 	case isControl(word):
 		p.control(filters)
+	case isAction(p.rest()):
+		p.action(filters)
 	default:
 		p.rule(filters)
 	}
@@ -165,10 +167,30 @@ func isControl(word string) bool {
 	return false
 }
 
+// isAction reports whether text begins with the action of a sysklogd line, which may
+// stand behind "then" too: @host, /file, |pipe, ^program, ?template, ~, :module:.
+func isAction(text string) bool {
+	if module, _, found := strings.Cut(strings.TrimPrefix(text, ":"), ":"); text[0] == ':' {
+		return found && !strings.ContainsAny(module, ", \t\n")
+	}
+	return strings.IndexByte("@/-|^?~", text[0]) >= 0
+}
+
+// uncommented returns a line without the comment at its end.
+func uncommented(line string) string {
+	if i := strings.IndexByte(line, '#'); i > 0 && (line[i-1] == ' ' || line[i-1] == '\t') {
+		return strings.TrimSpace(line[:i])
+	}
+	return line
+}
+
 // directive reads $Name value.
 func (p *parser) directive(filters []string) {
 	at := p.here()
 	name, value, _ := strings.Cut(strings.Replace(p.lineEnd()[1:], "\t", " ", 1), " ")
+	if !strings.EqualFold(name, "template") { // its text may have anything
+		value = uncommented(value)
+	}
 	p.out = append(p.out, statement{place: at, kind: "directive", name: strings.ToLower(name),
 		params: map[string][]string{"": {strings.TrimSpace(value)}}, filters: filters})
 }
@@ -209,6 +231,7 @@ func (p *parser) condition() string {
 
 // body reads what an if or a filter is for: a block or one statement.
 func (p *parser) body(filters []string) {
+	p.last = filters
 	p.skip()
 	if p.pos < len(p.s) {
 		p.statement(filters)
@@ -269,12 +292,12 @@ func (p *parser) parameters() map[string][]string {
 		case c == ')':
 			p.pos++
 			return params
-		case c == '"' || c == '\'':
+		case c == '"' || c == '\'' || c == '`':
 			params[name] = append(params[name], p.quoted())
 		case strings.IndexByte("[],=", c) >= 0:
 			p.pos++
 		default:
-			end := strings.IndexAny(p.rest()+")", " \t\r\n=,])\"'")
+			end := strings.IndexAny(p.rest()+")", " \t\r\n=,])\"'`")
 			text := p.rest()[:end]
 			p.pos += max(end, 1)
 			if strings.HasPrefix(strings.TrimLeft(p.rest(), " \t\r\n"), "=") {
@@ -332,7 +355,7 @@ func (p *parser) action(filters []string) {
 	} else if word != "" && p.object(filters) {
 		return
 	}
-	at, text := p.here(), p.lineEnd()
+	at, text := p.here(), uncommented(p.lineEnd())
 	kind := "legacy"
 	if text == "~" {
 		kind = "stop"

@@ -28,13 +28,16 @@ type proposal struct {
 	drops    []drop
 	formats  map[string]format
 	left     []string
+	// What $UDPServerAddress and the settings of modules say for the inputs behind them.
+	udpAddress string
+	overTLS    map[string]bool
 }
 
 // Propose returns a configuration of logship, in TOML, that does what the forward rules
 // of rsyslog do: with a comment at each decision, and at the end, in comments too, a
 // list of what was not taken over and why. files are absolute paths in root, such as
-// /etc/rsyslog.conf; what they include is read too. The error is ErrNoForward, or says
-// which file cannot be read.
+// /etc/rsyslog.conf; what they include is read too. The error wraps ErrNoForward, with
+// what was not taken over, or says which file cannot be read.
 func Propose(root fs.FS, files []string) (string, error) {
 	var all []statement
 	for _, file := range files {
@@ -44,9 +47,13 @@ func Propose(root fs.FS, files []string) (string, error) {
 		}
 		all = append(all, found...)
 	}
-	p := proposal{formats: formats(all)}
+	rulesets(all)
+	p := proposal{formats: formats(all), overTLS: map[string]bool{}}
 	p.collect(all)
 	if len(p.forwards) == 0 {
+		if len(p.left) > 0 {
+			return "", fmt.Errorf("%w; not taken over: %s", ErrNoForward, strings.Join(p.left, "; "))
+		}
 		return "", ErrNoForward
 	}
 	return p.toml(files), nil
@@ -65,13 +72,15 @@ func (p *proposal) collect(all []statement) {
 		switch s.kind {
 		case "directive":
 			p.directive(s, &d, before)
+		case "module":
+			p.overTLS[s.get("load")] = s.get("streamdriver.mode") == "1"
 		case "global":
 			for name := range s.params {
 				d.set(name, s.get(name))
 			}
 		case "legacy":
-			p.legacy(s, before, d)
-			maps.DeleteFunc(before, func(name, _ string) bool { return ends(name) })
+			isForward := p.legacy(s, before, d)
+			maps.DeleteFunc(before, func(name, _ string) bool { return ends(name, isForward) })
 		case "action":
 			p.action(s, d)
 		case "input":
@@ -84,20 +93,57 @@ func (p *proposal) collect(all []statement) {
 	}
 }
 
-// ends reports whether a directive is for one action only. The others hold until they
-// are set anew, as they do in rsyslog.
-func ends(directive string) bool {
-	return strings.HasPrefix(directive, "actionqueue") || strings.HasPrefix(directive, "actionsendstreamdriver") && directive != "actionsendstreamdrivermode"
+// rulesets puts rules behind $RuleSet into that ruleset, and gives those of a ruleset that
+// one place calls the filters of that place.
+func rulesets(all []statement) {
+	const ruleset = "ruleset "
+	calls, current := map[string][][]string{}, ""
+	for i := range all {
+		s := &all[i]
+		inside := len(s.filters) > 0 && strings.HasPrefix(s.filters[0], ruleset)
+		switch {
+		case s.kind == "directive" && s.name == "ruleset":
+			if current = ruleset + s.get(""); s.get("") == "RSYSLOG_DefaultRuleset" {
+				current = ""
+			}
+		case current != "" && !inside:
+			s.filters = slices.Concat([]string{current}, s.filters)
+		}
+		if name, ok := strings.CutPrefix(s.get(""), "call "); ok && s.kind == "call" {
+			calls[ruleset+strings.TrimSpace(name)] = append(calls[ruleset+strings.TrimSpace(name)], s.filters)
+		}
+	}
+	for i := range all {
+		if f := all[i].filters; len(f) > 0 && len(calls[f[0]]) == 1 {
+			all[i].filters = slices.Concat(calls[f[0]][0], f[1:])
+		}
+	}
+}
+
+// ends reports whether a directive is for one action only: of a queue for the next, of a
+// driver for the next that forwards. The others hold until they are set anew, as they do
+// in rsyslog.
+func ends(directive string, isForward bool) bool {
+	return strings.HasPrefix(directive, "actionqueue") ||
+		isForward && strings.HasPrefix(directive, "actionsendstreamdriver") && directive != "actionsendstreamdrivermode"
 }
 
 // directive takes a legacy $Name value.
 func (p *proposal) directive(s *statement, d *defaults, before map[string]string) {
 	value := s.get("")
 	switch s.name {
+	case "udpserveraddress":
+		p.udpAddress = strings.TrimPrefix(value, "*")
 	case "udpserverrun":
-		p.listen(s.place, "udp", "", value)
-	case "inputtcpserverrun", "inputptcpserverrun":
+		p.listen(s.place, "udp", p.udpAddress, value)
+	case "inputtcpserverstreamdrivermode":
+		p.overTLS["imtcp"] = value == "1"
+	case "inputtcpserverrun":
+		p.listen(s.place, p.stream("imtcp", ""), "", value)
+	case "inputptcpserverrun":
 		p.listen(s.place, "tcp", "", value)
+	case "addunixlistensocket":
+		p.listenAt(s.place, "unixgram:"+value)
 	case "inputfilename":
 		p.files, p.fileAt = append(p.files, value), append(p.fileAt, s.String())
 	default:
@@ -110,12 +156,13 @@ func (p *proposal) directive(s *statement, d *defaults, before map[string]string
 	}
 }
 
-// legacy takes the action of a sysklogd line. What stays on this machine is no matter.
-func (p *proposal) legacy(s *statement, before map[string]string, d defaults) {
+// legacy takes the action of a sysklogd line, and reports whether it forwards. What stays
+// on this machine is no matter.
+func (p *proposal) legacy(s *statement, before map[string]string, d defaults) bool {
 	text := s.get("")
 	if f, ok := legacyForward(s, before, d); ok {
 		p.forwards = append(p.forwards, f)
-		return
+		return true
 	}
 	module, _, _ := strings.Cut(strings.TrimPrefix(text, ":"), ":")
 	switch {
@@ -124,39 +171,78 @@ func (p *proposal) legacy(s *statement, before map[string]string, d defaults) {
 	case strings.HasPrefix(text, ":") && module != "omusrmsg" && module != "omfile":
 		p.leave(s.place, "%s: leave this to rsyslog", text)
 	}
+	return false
 }
 
 // action takes action(…).
 func (p *proposal) action(s *statement, d defaults) {
 	switch kind := s.get("type"); {
-	case kind == "omfwd" && len(s.params["target"]) > 0:
+	case kind == "omfwd" && len(s.params["target"]) > 0 && !slices.ContainsFunc(s.params["target"], func(host string) bool { return !isHost(host) }):
 		p.forwards = append(p.forwards, objectForward(s, d))
+	case kind == "omfwd":
+		p.leave(s.place, "forward to %q: not understood", strings.Join(s.params["target"], " "))
+	case kind == "mmjsonparse": // logship finds JSON by itself
+	case kind == "omkafka" || kind == "omrabbitmq" || kind == "omamqp1":
+		p.leave(s.place, "action of type %s: logship can send there, see docs/brokers.md", kind)
 	case !slices.Contains([]string{"omfile", "omusrmsg", "ompipe", "omjournal"}, kind):
 		p.leave(s.place, "action of type %s: leave this to rsyslog", cmp.Or(kind, "?"))
 	}
+}
+
+// isHost reports whether s can be a name or an address, and is no expression.
+func isHost(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && r != ':' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+	})
 }
 
 // input takes input(…). The local log socket and the kernel are in the journal.
 func (p *proposal) input(s *statement) {
 	switch kind := s.get("type"); kind {
 	case "imudp":
-		p.listen(s.place, "udp", s.get("address"), s.get("port"))
-	case "imtcp", "imptcp":
-		if mode := s.get("streamdriver.mode"); mode == "1" {
-			p.leave(s.place, "TLS of this input: see docs/sources.md for certificates of [[input.syslog]]")
+		p.listen(s.place, "udp", s.get("address"), s.params["port"]...)
+	case "imtcp":
+		p.listen(s.place, p.stream(kind, s.get("streamdriver.mode")), s.get("address"), s.params["port"]...)
+	case "imptcp":
+		if path := s.get("path"); path != "" {
+			p.listenAt(s.place, "unix:"+path)
+			return
 		}
-		p.listen(s.place, "tcp", s.get("address"), s.get("port"))
+		p.listen(s.place, "tcp", s.get("address"), s.params["port"]...)
+	case "imuxsock":
+		if path := s.get("socket"); path != "" {
+			p.listenAt(s.place, "unixgram:"+path)
+		}
 	case "imfile":
 		p.files, p.fileAt = append(p.files, s.get("file")), append(p.fileAt, s.String())
-	case "imuxsock", "imklog", "imjournal", "imkmsg", "immark", "impstats":
+		if s.get("startmsg.regex")+s.get("readmode") != "" {
+			p.leave(s.place, "records of several lines: logship joins the lines of a stack trace, and no others (parse.multiline)")
+		}
+	case "imklog", "imjournal", "imkmsg", "immark", "impstats":
 	default:
 		p.leave(s.place, "input of type %s: logship has none like it", cmp.Or(kind, "?"))
 	}
 }
 
-func (p *proposal) listen(at place, transport, address, port string) {
-	p.listens = append(p.listens, fmt.Sprintf("# [[input.syslog]]  # %v\n# listen = %s\n", at,
-		quote(transport+"://"+net.JoinHostPort(cmp.Or(address, "0.0.0.0"), cmp.Or(port, "514")))))
+// stream returns the transport of an input by TCP: what it says itself, else its module.
+func (p *proposal) stream(module, mode string) string {
+	if mode == "1" || mode == "" && p.overTLS[module] {
+		return "tls"
+	}
+	return "tcp"
+}
+
+func (p *proposal) listen(at place, transport, address string, ports ...string) {
+	for _, port := range ports {
+		p.listenAt(at, transport+"://"+net.JoinHostPort(cmp.Or(address, "0.0.0.0"), port))
+	}
+	if transport == "tls" {
+		p.leave(at, "certificate and key of this input: tls.cert and tls.key of [[input.syslog]] (docs/sources.md)")
+	}
+}
+
+func (p *proposal) listenAt(at place, address string) {
+	p.listens = append(p.listens, fmt.Sprintf("# [[input.syslog]]  # %v\n# listen = %s\n", at, quote(address)))
 }
 
 // stop takes what discards messages before they are forwarded.
@@ -186,8 +272,9 @@ func (p *proposal) urls() (urls []string, same []forward) {
 			same = append(same, f)
 		}
 		for _, host := range f.hosts {
-			if u := f.url(host, p.port(&f)); !slices.Contains(urls, u) {
-				urls = append(urls, u)
+			// One that is there with TLS as well as without stays as it is named first.
+			if at := net.JoinHostPort(host, p.port(&f)); !slices.ContainsFunc(urls, func(u string) bool { return strings.HasSuffix(u, "//"+at) }) {
+				urls = append(urls, f.scheme()+"://"+at)
 			}
 		}
 	}

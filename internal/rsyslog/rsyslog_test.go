@@ -1,25 +1,18 @@
 package rsyslog
 
 import (
-	"bufio"
 	"errors"
 	"flag"
-	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
-
-	"sidecar/test/machine"
 )
 
 var update = flag.Bool("update", false, "rewrite the proposals in testdata")
@@ -113,65 +106,6 @@ func rsyslogd(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestSideBySide: with the lines of docs/migration.md, rsyslogd forwards nothing of the
-// services that logship ships, and everything else.
-func TestSideBySide(t *testing.T) {
-	receiver, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer receiver.Close()
-	dir := t.TempDir()
-	_, port, _ := net.SplitHostPort(receiver.Addr().String())
-	conf := filepath.Join(dir, "rsyslog.conf")
-	text := fmt.Sprintf("global(workDirectory=%q)\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\ninput(type=\"imuxsock\" Socket=\"%s/log\")\n%s*.* @@127.0.0.1:%s\n",
-		dir, dir, machine.Example(t, "../../docs/migration.md", "## 3. Side by side", "rsyslog"), port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := rsyslogd(t, "-n", "-f", conf, "-i", filepath.Join(dir, "pid"))
-	var said strings.Builder // read when it has ended
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(said.String())
-		}
-	}()
-	limit := time.Now().Add(40 * time.Second)
-	var socket net.Conn
-	for tick := time.NewTicker(10 * time.Millisecond); socket == nil; <-tick.C {
-		if socket, err = net.Dial("unixgram", filepath.Join(dir, "log")); err != nil && time.Now().After(limit) {
-			t.Fatal(err)
-		}
-	}
-	defer socket.Close()
-	for _, program := range []string{"worker", "nginx", "checkout-api", "checkout-api-2", "cron"} { // rsyslog keeps their order
-		if _, err := fmt.Fprintf(socket, "<30>Nov 17 08:15:30 %s[1]: from %s", program, program); err != nil {
-			t.Fatal(err)
-		}
-	}
-	receiver.(*net.TCPListener).SetDeadline(limit)
-	conn, err := receiver.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(limit)
-	var came []string
-	for lines := bufio.NewScanner(conn); len(came) < 3 && lines.Scan(); {
-		_, program, _ := strings.Cut(lines.Text(), ": from ")
-		came = append(came, program)
-	}
-	if want := []string{"nginx", "checkout-api-2", "cron"}; !slices.Equal(came, want) {
-		t.Errorf("rsyslog forwarded %q, want %q", came, want)
-	}
-}
-
 func TestProposeErrors(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	for name, c := range map[string]struct {
@@ -181,11 +115,12 @@ func TestProposeErrors(t *testing.T) {
 		"no forward":      {os.DirFS("testdata/none"), ErrNoForward.Error()},
 		"no file":         {fstest.MapFS{}, "read /etc/rsyslog.conf: file does not exist"},
 		"missing include": {fstest.MapFS{"etc/rsyslog.conf": file("$ModLoad x\n$IncludeConfig /etc/y.conf\n")}, `/etc/rsyslog.conf:2: include "/etc/y.conf": file does not exist`},
+		"another output":  {fstest.MapFS{"etc/rsyslog.conf": file(`*.* action(type="omkafka" broker="k1" topic="logs")`)}, ErrNoForward.Error() + "; not taken over: /etc/rsyslog.conf:1: action of type omkafka: logship can send there, see docs/brokers.md"},
 		"endless include": {fstest.MapFS{"etc/rsyslog.conf": file(`include(file="rsyslog.conf")`)}, "/etc/rsyslog.conf is included by itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Propose(c.root, []string{"/etc/rsyslog.conf"})
-			if err == nil || err.Error() != c.want || errors.Is(err, ErrNoForward) != (name == "no forward") {
+			if err == nil || err.Error() != c.want || errors.Is(err, ErrNoForward) != strings.HasPrefix(c.want, ErrNoForward.Error()) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
@@ -217,6 +152,33 @@ func TestSelectors(t *testing.T) {
 	}
 }
 
+// TestPriorities: what comparisons with facilities and severities let pass, by facility.
+func TestPriorities(t *testing.T) {
+	for _, c := range []struct {
+		condition string
+		facility  int
+		want      uint8
+	}{
+		{"$syslogseverity <= 4", 3, 0x1f}, {"$syslogseverity < '4'", 3, 0x0f}, {"$syslogseverity == 0", 3, 1}, {"$syslogseverity != 0", 3, 0xfe},
+		{"$syslogseverity <> 0", 3, 0xfe}, {"$syslogseverity > 6", 3, 0x80}, {"$syslogseverity >= 6", 3, 0xc0}, {"$syslogseverity-text == 'err'", 3, 0x08},
+		{"$syslogfacility-text == 'local0'", 16, 0xff}, {"$syslogfacility-text == 'local0'", 17, 0}, {"$syslogfacility-text != \"mail\"", 2, 0},
+		{"$syslogfacility == 3 and $syslogseverity <= 3", 3, 0x0f}, {"$syslogfacility == 3 and $syslogseverity <= 3", 4, 0},
+		{"($syslogfacility == 3 or $syslogseverity <= 3)", 3, 0xff}, {"$syslogfacility == 3 or $syslogseverity <= 3", 4, 0x0f},
+	} {
+		w := wanted{masks: everything()}
+		if ok := w.priorities(c.condition); !ok || w.masks[c.facility] != c.want {
+			t.Errorf("%s: facility %d: %v, %08b, want %08b", c.condition, c.facility, ok, w.masks[c.facility], c.want)
+		}
+	}
+	for _, bad := range []string{"", "$syslogseverity", "$syslogseverity ~ 4", "$syslogseverity-text <= 'err'", "$syslogseverity-text == 'loud'", "$syslogfacility-text == 'post'",
+		"$syslogseverity <= x", "$pri <= 4", "$syslogseverity <= 4 and $msg contains 'a'", "not ($syslogseverity <= 4)"} {
+		w := wanted{masks: everything()}
+		if w.priorities(bad) || w.masks != everything() {
+			t.Errorf("%q is taken for a priority", bad)
+		}
+	}
+}
+
 // TestStops: what a filter before stop leaves out.
 func TestStops(t *testing.T) {
 	for filter, want := range map[string]drop{
@@ -228,12 +190,15 @@ func TestStops(t *testing.T) {
 		`$msg contains 'x'`:                 {message: "*x*"},
 		`($programname == "a")`:             {identifier: "a"},
 		`$programname == ["b"]`:             {identifier: "b"},
+
+		`$programname == "a" and $msg contains " and b or "`: {identifier: "a", message: "* and b or *"},
 	} {
 		if got, ok := stopped(place{}, []string{filter}); !ok || len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %+v, %v", filter, got, ok)
 		}
 	}
-	for _, filter := range []string{`:msg, !contains, "a"`, `:hostname, isequal, "a"`, `:msg, ereregex, "("`, `:msg, contains, ""`, `$msg contains "a" and $x == "b"`, "*.*"} {
+	for _, filter := range []string{`:msg, !contains, "a"`, `:hostname, isequal, "a"`, `:msg, ereregex, "("`, `:msg, contains, ""`, `$msg contains "a" and $x == "b"`, "*.*",
+		`$msg contains "a" and $msg contains "b"`, `$programname == "a" or ($msg contains "b" and $msg contains "c")`, `not ($programname == "a")`} {
 		if got, ok := stopped(place{}, []string{filter}); ok {
 			t.Errorf("%s: %+v", filter, got)
 		}

@@ -135,7 +135,10 @@ func (p *proposal) journald(w *page, selected *wanted) {
 		w.note("Only these facilities were forwarded.")
 		w.line("matches = %s", quotes(few))
 	}
-	if most == 7 && len(few) > 8 && selected.identifiers == nil {
+	switch {
+	case len(selected.left) > 0:
+		w.note("What rsyslog left out by a filter that logship does not know is shipped: see the end.")
+	case most == 7 && len(few) > 8 && selected.identifiers == nil:
 		w.note("Everything was forwarded, and is shipped.")
 	}
 	w.line("enabled = true")
@@ -186,11 +189,12 @@ func (p *proposal) rules(w *page, selected *wanted) {
 		w.line("\n[[rule]]")
 		w.note("%v kept these from being forwarded.", d.place)
 		w.line("name = %s", quote(fmt.Sprintf("rsyslog drop %d", i+1)))
-		key, pattern := "identifier", d.identifier
-		if d.message != "" {
-			key, pattern = "message", d.message
+		if d.identifier != "" {
+			w.line("match.identifier = %s", quote(d.identifier))
 		}
-		w.line("match.%s = %s", key, quote(pattern))
+		if d.message != "" {
+			w.line("match.message = %s", quote(d.message))
+		}
 		w.line("action = \"drop\"")
 	}
 	var all uint8

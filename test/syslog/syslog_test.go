@@ -159,6 +159,39 @@ func TestSenders(t *testing.T) {
 // boot returns a machine in which the receiver and both senders run.
 func boot(t *testing.T) *machine.Machine {
 	t.Helper()
+	m := bootReceiver(t)
+	ctx := t.Context()
+	must(t, m.WriteFile(ctx, "/etc/rsyslog-test.conf", []byte(`global(workDirectory="/var/lib")
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="/run/rsyslog")
+`+snippets(t, "rsyslog")), 0o644))
+	must(t, m.WriteFile(ctx, "/etc/syslog-ng-test.conf", []byte("@version: 3.38\nsource s_src { unix-dgram(\"/run/syslog-ng\"); };\n"+snippets(t, "syslog-ng")), 0o644))
+	startRsyslog(t, m, "/run/rsyslog")
+	m.Do(t, "systemd-run", "--quiet", "--unit=syslog-ng-test", "--setenv=LD_LIBRARY_PATH=/usr/lib/syslog-ng", "syslog-ng", "-F",
+		"--no-caps", "-f", "/etc/syslog-ng-test.conf", "-R", "/run/syslog-ng.persist", "-c", "/run/syslog-ng.ctl", "-p", "/run/syslog-ng.pid")
+	awaitSocket(t, m, "/run/syslog-ng")
+	return m
+}
+
+// startRsyslog starts Debian's rsyslogd with /etc/rsyslog-test.conf, which has an input
+// of this socket.
+func startRsyslog(t *testing.T, m *machine.Machine, socket string) {
+	t.Helper()
+	m.Do(t, "systemd-run", "--quiet", "--unit=rsyslog-test", "rsyslogd", "-n", "-f", "/etc/rsyslog-test.conf", "-i", "/run/rsyslog.pid")
+	awaitSocket(t, m, socket)
+}
+
+func awaitSocket(t *testing.T, m *machine.Machine, socket string) {
+	t.Helper()
+	m.Await(t, 40*time.Second, func() (bool, string) {
+		_, _, err := m.Run(t.Context(), "test", "-S", socket)
+		return err == nil, socket + " is not there"
+	})
+}
+
+// bootReceiver returns a machine in which the receiver runs, and which has the senders.
+func bootReceiver(t *testing.T) *machine.Machine {
+	t.Helper()
 	m := machine.Boot(t, machine.Options{Hostname: "web-03", Diagnose: "journalctl -n 60 --no-pager; cut -c 1-300 " + received})
 	ctx := t.Context()
 	must(t, m.CopyTree(ctx, sendersDir, "/"))
@@ -170,21 +203,6 @@ func boot(t *testing.T) *machine.Machine {
 	}
 	m.Do(t, "systemd-run", "--quiet", "--unit=receiver", "--setenv="+receiver+"=1", "--property=StandardOutput=append:"+received, "/opt/receiver")
 	await(t, m, 0)
-
-	must(t, m.WriteFile(ctx, "/etc/rsyslog-test.conf", []byte(`global(workDirectory="/var/lib")
-module(load="imuxsock" SysSock.Use="off")
-input(type="imuxsock" Socket="/run/rsyslog")
-`+snippets(t, "rsyslog")), 0o644))
-	must(t, m.WriteFile(ctx, "/etc/syslog-ng-test.conf", []byte("@version: 3.38\nsource s_src { unix-dgram(\"/run/syslog-ng\"); };\n"+snippets(t, "syslog-ng")), 0o644))
-	m.Do(t, "systemd-run", "--quiet", "--unit=rsyslog-test", "rsyslogd", "-n", "-f", "/etc/rsyslog-test.conf", "-i", "/run/rsyslog.pid")
-	m.Do(t, "systemd-run", "--quiet", "--unit=syslog-ng-test", "--setenv=LD_LIBRARY_PATH=/usr/lib/syslog-ng", "syslog-ng", "-F",
-		"--no-caps", "-f", "/etc/syslog-ng-test.conf", "-R", "/run/syslog-ng.persist", "-c", "/run/syslog-ng.ctl", "-p", "/run/syslog-ng.pid")
-	for _, socket := range []string{"/run/rsyslog", "/run/syslog-ng"} {
-		m.Await(t, 40*time.Second, func() (bool, string) {
-			_, _, err := m.Run(ctx, "test", "-S", socket)
-			return err == nil, socket + " is not there"
-		})
-	}
 	return m
 }
 
