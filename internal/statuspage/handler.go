@@ -117,10 +117,12 @@ func (p *Page) minutes(id string, d history.Day) history.Counts {
 // maxRingName is less than what file systems allow, 255.
 const maxRingName = 200
 
+const ringSuffix = ".ring"
+
 // ringName returns the name of the file with the history of a node.
 func ringName(id string) string {
 	if id == "" {
-		return "machine.ring"
+		return "machine" + ringSuffix
 	}
 	name := url.PathEscape(id)
 	if len(name) > maxRingName {
@@ -128,7 +130,7 @@ func ringName(id string) string {
 		_, _ = sum.Write([]byte(id)) // never fails
 		name = fmt.Sprintf("%s~%x", name[:maxRingName-40], sum.Sum(nil))
 	}
-	return "node-" + name + ".ring"
+	return "node-" + name + ringSuffix
 }
 
 func sameIncidents(a, b []*Incident) bool {

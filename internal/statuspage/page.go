@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -161,6 +162,7 @@ func (p *Page) Run(ctx context.Context) error {
 			p.writeStatic()
 		case <-durable.C:
 			p.sync()
+			p.forget()
 		}
 	}
 }
@@ -288,6 +290,25 @@ func (p *Page) sync() {
 	for id, r := range p.openRings() {
 		p.note("sync history of "+describe(id), r.Sync())
 	}
+}
+
+// forget removes the history of names that have been gone for as long as it reaches back.
+// Those that are there stay whatever the clock says: it may have been wrong.
+func (p *Page) forget() {
+	here := map[string]bool{}
+	for id := range p.openRings() {
+		here[ringName(id)] = true
+	}
+	files, err := os.ReadDir(p.options.HistoryDir)
+	for _, f := range files {
+		info, gone := f.Info()
+		if gone != nil || here[f.Name()] || !strings.Contains(f.Name(), ringSuffix) || p.options.Now().Sub(info.ModTime()) <= history.Days*24*time.Hour {
+			continue
+		}
+		p.options.Logger.Info("remove the history of a name that is long gone", "path", filepath.Join(p.options.HistoryDir, f.Name()))
+		err = errors.Join(err, os.Remove(filepath.Join(p.options.HistoryDir, f.Name())))
+	}
+	p.note("remove old histories", err)
 }
 
 func (p *Page) close() {

@@ -466,6 +466,34 @@ func TestStrangeHistory(t *testing.T) {
 	}
 }
 
+// TestOldHistory: of names that are gone it stays for as long as it reaches back, of
+// those that are there for ever, whatever the clock said when they were written.
+func TestOldHistory(t *testing.T) {
+	f := newFixture(t, nil)
+	f.show(judged(t, now(), nil))
+	dir := f.options.HistoryDir
+	reach := history.Days * 24 * time.Hour
+	for name, age := range map[string]time.Duration{"payments/3": 2 * reach, "": 2 * reach, "old": reach + time.Hour, "young": reach - time.Hour} {
+		path := filepath.Join(dir, ringName(name))
+		if _, err := os.Stat(path); err != nil {
+			write(t, path, "")
+		}
+		if err := os.Chtimes(path, now().Add(-age), now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "notes"), "of the operator")
+	f.page.forget()
+	for name, want := range map[string]bool{ringName("payments/3"): true, ringName(""): true, ringName("old"): false, ringName("young"): true, "notes": true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if f.page.Problems() != 0 {
+		t.Error(f.log)
+	}
+}
+
 func TestRingNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, id := range []string{"", "machine", "a/b", "a%2Fb", "..", "a~b", strings.Repeat("/", 256), strings.Repeat("/", 255) + "x", strings.Repeat("a", 201)} {
