@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -327,6 +328,14 @@ func testDeb(t *testing.T, r release) {
 			if !strings.Contains(parsed, want) {
 				t.Errorf("no %q in the changelog:\n%s", want, parsed)
 			}
+		}
+		alerts, _ := os.ReadFile(filepath.Join(root, "usr/share/doc", name, "examples/prometheus/alerts.yml"))
+		links := regexp.MustCompile(`(?m)^ +runbook: (/[^#\n]+)#`).FindAllSubmatch(alerts, -1)
+		if name == "healthd" && len(links) < 20 {
+			t.Errorf("%s: %d alerts with a runbook", file, len(links))
+		}
+		for _, link := range links {
+			read(t, root, string(link[1]))
 		}
 		if strings.Contains(parsed, "warning") {
 			t.Errorf("the changelog: %s", parsed)

@@ -97,7 +97,7 @@ func TestEveryAlertIsInTheRunbook(t *testing.T) {
 		if !strings.Contains(sections, "\n## "+name+"\n") {
 			t.Errorf("the runbook has no section %s", name)
 		}
-		if !strings.Contains(text, "runbook: docs/operations.md#"+strings.ToLower(name)+"\n") {
+		if !strings.Contains(text, "runbook: /usr/share/doc/healthd/docs/operations.md#"+strings.ToLower(name)+"\n") {
 			t.Errorf("%s has no link to its section", name)
 		}
 		if !regexp.MustCompile(`severity: (page|ticket)\}`).MatchString(text) {
