@@ -76,33 +76,58 @@ restart() { sudo -n /usr/bin/systemctl restart "$program.service"; }
 
 deploy() {
 	file=$1 release=$(basename "$1" .tar.gz)
-	[ -w "$home/releases" ] || die "have root run: install.sh prepare $program $(id -un)"
+	[ "$(id -u)" -ne 0 ] || die "deploy as the user that this was prepared for: what root unpacks, that user cannot replace"
+	case $file in
+	"$program"_*.tar.gz | */"$program"_*.tar.gz) ;;
+	*) die "$file is not a release of $program: want ${program}_VERSION_linux_ARCH.tar.gz" ;;
+	esac
+	[ -f "$file" ] || die "$file is not there"
+	[ -f "$(dirname "$file")/SHA256SUMS" ] || die "put SHA256SUMS of the release beside $file"
+	[ -w "$home/releases" ] && sudo -n -l /usr/bin/systemctl restart "$program.service" >/dev/null 2>&1 ||
+		die "$(id -un) may not deploy $program: have root run: install.sh prepare $program $(id -un)"
 	exec 9>"$home/lock"
 	flock -n 9 || die 'another deploy is under way'
-	(cd "$(dirname "$file")" && grep -F "  $release.tar.gz" SHA256SUMS | sha256sum --check --quiet --strict -) ||
-		die "$file is not what SHA256SUMS beside it says"
+	(cd "$(dirname "$file")" && grep -F "  $release.tar.gz" SHA256SUMS | sha256sum --check --quiet --strict - 2>&1) ||
+		die "$file is not what SHA256SUMS beside it says: copy both again"
 
 	new=$home/releases/$release
 	if [ ! -d "$new" ]; then
 		rm -rf "$home/unpacking"
 		mkdir "$home/unpacking"
-		tar --extract --gzip --no-same-owner --strip-components=1 --directory "$home/unpacking" --file "$file"
-		"$home/unpacking/usr/bin/$program" version
+		trap 'rm -rf "$home/unpacking"' EXIT
+		trap 'exit 1' HUP INT TERM
+		tar --extract --gzip --no-same-owner --strip-components=1 --directory "$home/unpacking" --file "$file" ||
+			die "$file cannot be unpacked below $home: see df $home"
+		"$home/unpacking/usr/bin/$program" version || die "$release does not run on this machine ($(uname -m))"
 		mv -T "$home/unpacking" "$new"
 	fi
+	# From here on nothing stops half way: neither Ctrl-C nor a connection that ends.
+	trap '' HUP INT TERM
+	activate "$release"
 	touch "$new" # the latest to be deployed
-	before=$(readlink "$home/current" || true)
-	switch "$release"
-	if ! restart; then
-		[ -n "$before" ] || die "$program does not start: see journalctl -u $program"
-		switch "${before#releases/}"
-		restart || true
-		die "$program does not start with $release, ${before#releases/} is back: see journalctl -u $program"
-	fi
 	for old in $(ls -t "$home/releases" | tail -n +4); do
 		[ "releases/$old" = "$(readlink "$home/current")" ] || rm -rf "$home/releases/${old:?}"
 	done
-	echo "$program runs $release"
+}
+
+# activate RELEASE: runs it, or again what ran before it.
+activate() {
+	before=$(readlink "$home/current" || true)
+	before=${before#releases/}
+	switch "$1"
+	if ! restart; then
+		case $before in
+		'' | "$1") die "$program does not start: see journalctl -u $program" ;;
+		esac
+		switch "$before"
+		restart || die "$program does not start with $1, nor with $before again: see journalctl -u $program"
+		die "$program does not start with $1, $before is back: see journalctl -u $program"
+	fi
+	if systemctl --quiet is-active "$program.service"; then
+		echo "$program runs $1"
+	else
+		echo "$program has $1, and waits for /etc/$program/$program.toml"
+	fi
 }
 
 case $verb in

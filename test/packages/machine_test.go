@@ -273,20 +273,69 @@ func testInstallScript(t *testing.T, r release) {
 		}
 	}
 
-	// A release that does not start, one that is not what its sum says.
-	shell(t, m, "/srv/in", `mkdir -p broken/usr/bin; printf '#!/bin/sh\n[ "$1" = version ]\n' >broken/usr/bin/logship; chmod 755 broken/usr/bin/logship
-tar -czf logship_9_linux_amd64.tar.gz broken; sha256sum logship_9_linux_amd64.tar.gz >>SHA256SUMS
-cp logship_9_linux_amd64.tar.gz logship_8_linux_amd64.tar.gz; sha256sum SHA256SUMS | sed 's/SHA256SUMS/logship_8_linux_amd64.tar.gz/' >>SHA256SUMS`)
-	for file, want := range map[string]string{
-		"logship_9_linux_amd64.tar.gz": good + " is back",
-		"logship_8_linux_amd64.tar.gz": "is not what SHA256SUMS",
-		"/root/x.tar.gz":               "is not what SHA256SUMS",
+	badReleases(t, m, asDeploy, good, func() string { return running() + m.Do(t, "ls", "/opt/logship") }, wantRunning+"current\nlock\nreleases")
+	goodReleases(t, m, asDeploy, good)
+}
+
+// badReleases: after each of these there runs what ran before, and nothing is left over.
+func badReleases(t *testing.T, m *machine.Machine, asDeploy func(string) (string, error), good string, state func() string, want string) {
+	t.Helper()
+	// Those that do not start, are for another machine, are interrupted while they are
+	// looked at, are not what their sum says, have come by half, without sums, not at all.
+	shell(t, m, "/srv/in", `release() {
+	mkdir -p tree/usr/bin; printf "$2" >tree/usr/bin/logship; chmod 755 tree/usr/bin/logship
+	tar -czf logship_$1_linux_amd64.tar.gz tree; rm -r tree; sha256sum logship_$1_linux_amd64.tar.gz >>SHA256SUMS
+}
+release 9 '#!/bin/sh\n[ "$1" = version ]\n'
+release 8 '\177ELF'
+release 7 '#!/bin/sh\nkill -INT $PPID\n'
+cp logship_9_linux_amd64.tar.gz logship_6_linux_amd64.tar.gz; sha256sum SHA256SUMS | sed s/SHA256SUMS/logship_6_linux_amd64.tar.gz/ >>SHA256SUMS
+mkdir half nosums; cp SHA256SUMS half; head -c 1000000 `+good+`.tar.gz >half/`+good+`.tar.gz; cp `+good+`.tar.gz nosums`)
+	for _, c := range []struct{ file, want string }{
+		{"logship_9_linux_amd64.tar.gz", good + " is back"},
+		{"logship_8_linux_amd64.tar.gz", "does not run on this machine"},
+		{"logship_7_linux_amd64.tar.gz", ""},
+		{"logship_6_linux_amd64.tar.gz", "is not what SHA256SUMS"},
+		{"half/" + good + ".tar.gz", "is not what SHA256SUMS"},
+		{"nosums/" + good + ".tar.gz", "put SHA256SUMS"},
+		{"logship_5_linux_amd64.tar.gz", "is not there"},
+		{good, "is not a release of logship"},
+		{strings.Replace(good, "logship", "healthd", 1) + ".tar.gz", "is not a release of logship"},
 	} {
-		if out, err := asDeploy("./install.sh deploy logship " + file); err == nil || !strings.Contains(out, want) {
-			t.Errorf("%s: %v, no %q in\n%s", file, err, want, out)
+		if out, err := asDeploy("./install.sh deploy logship " + c.file); err == nil || !strings.Contains(out, c.want) {
+			t.Errorf("%s: %v, no %q in\n%s", c.file, err, c.want, out)
 		}
-		if got := running(); got != wantRunning {
-			t.Errorf("after %s there runs %q, want %q", file, got, wantRunning)
+		if got := state(); got != want {
+			t.Errorf("after %s there is %q, want %q", c.file, got, want)
+		}
+	}
+}
+
+// goodReleases: three are kept; who may not deploy, or cannot, is told what to do.
+func goodReleases(t *testing.T, m *machine.Machine, asDeploy func(string) (string, error), good string) {
+	t.Helper()
+	shell(t, m, "/srv/in", "mkdir 'with spaces'; cd 'with spaces'; for v in 1 2 3 4; do cp ../"+good+".tar.gz logship_$v.tar.gz; done; sha256sum * >SHA256SUMS")
+	for v := range 4 {
+		release := fmt.Sprintf("logship_%d", v+1)
+		if out, err := asDeploy("./install.sh deploy logship 'with spaces/" + release + ".tar.gz'"); err != nil || !strings.Contains(out, "logship runs "+release) {
+			t.Errorf("%s: %v\n%s", release, err, out)
+		}
+	}
+	if got := m.Do(t, "ls", "/opt/logship/releases"); got != "logship_2\nlogship_3\nlogship_4" {
+		t.Errorf("kept are %q", got)
+	}
+	deploy := "./install.sh deploy logship " + good + ".tar.gz"
+	for _, c := range []struct{ script, want string }{
+		{"runuser -u deploy -- flock /opt/logship/lock " + deploy, "another deploy is under way"},
+		{deploy, "deploy as the user"},
+		{"runuser -u nobody -- " + deploy, "nobody may not deploy logship: have root run"},
+		{"systemctl stop logship; rm /etc/logship/logship.toml; runuser -u deploy -- " + deploy, "waits for /etc/logship/logship.toml"},
+		{"mount -t tmpfs -o size=4M none /opt/logship; install -d -o deploy /opt/logship /opt/logship/releases; runuser -u deploy -- " + deploy, "cannot be unpacked"},
+		{"ls /opt/logship/unpacking", "No such file"},
+		{"umount /opt/logship; rm /etc/sudoers.d/logship-deploy; runuser -u deploy -- " + deploy, "deploy may not deploy logship: have root run"},
+	} {
+		if out := m.Do(t, "sh", "-c", "exec 2>&1; cd /srv/in; "+c.script+"; true"); !strings.Contains(out, c.want) {
+			t.Errorf("%s: no %q in\n%s", c.script, c.want, out)
 		}
 	}
 }
