@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,35 +93,60 @@ func BuildCommand(tb testing.TB, name string) string {
 	return bin
 }
 
-// Example returns the examples in a language from a page of the documentation, one
-// after the other: what operators are told to type is what tests run. heading is the
-// line above them ("### Install it"); the section ends at the next heading of its level
-// or above. A section without an example fails the test.
-func Example(tb testing.TB, page, heading, language string) string {
+// Block is a fenced block of a page of the documentation.
+type Block struct {
+	// Headings are the lines above it ("### Install it"), from the title of the page
+	// down to that of its section.
+	Headings []string
+	// Language is what stands behind the opening fence.
+	Language string
+	// Text has a newline at the end of each line.
+	Text string
+}
+
+// Blocks returns the fenced blocks of a page of the documentation, in their order: what
+// operators are told to type is what tests run.
+func Blocks(tb testing.TB, page string) []Block {
 	tb.Helper()
 	data, err := os.ReadFile(page)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	level := strings.IndexByte(heading, ' ')
-	var block strings.Builder
-	inside, fence := false, ""
+	var blocks []Block
+	var headings []string
+	inside := false
 	for line := range strings.Lines(string(data)) {
-		text := strings.TrimRight(line, "\n")
-		marks := strings.IndexByte(text, ' ')
+		language, fence := strings.CutPrefix(strings.TrimRight(line, "\n"), "```")
+		level := strings.IndexByte(line, ' ')
 		switch {
-		case fence == "" && strings.HasPrefix(text, "```"):
-			fence = text
-		case text == "```":
-			fence = ""
-		case fence == "" && marks > 0 && strings.Trim(text[:marks], "#") == "":
-			inside = text == heading || inside && marks > level
-		case inside && fence == "```"+language:
-			block.WriteString(line)
+		case fence && !inside:
+			blocks = append(blocks, Block{Headings: slices.Clone(headings), Language: language})
+			inside = true
+		case fence && language == "":
+			inside = false
+		case inside:
+			blocks[len(blocks)-1].Text += line
+		case level > 0 && strings.Trim(line[:level], "#") == "":
+			headings = slices.DeleteFunc(headings, func(h string) bool { return strings.IndexByte(h, ' ') >= level })
+			headings = append(headings, strings.TrimRight(line, "\n"))
 		}
 	}
-	if block.Len() == 0 {
+	return blocks
+}
+
+// Example returns the blocks in a language of a section of a page, one after the other.
+// heading is the line above the section, which ends at the next heading of its level or
+// above. A section without such a block fails the test.
+func Example(tb testing.TB, page, heading, language string) string {
+	tb.Helper()
+	var example string
+	for _, block := range Blocks(tb, page) {
+		if block.Language == language && slices.Contains(block.Headings, heading) {
+			example += block.Text
+		}
+	}
+	if example == "" {
 		tb.Fatalf("%s has no example of %s under %q", page, language, heading)
 	}
-	return block.String()
+	return example
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestExampleIsOfItsSection(t *testing.T) {
@@ -24,5 +26,14 @@ func TestExampleIsOfItsSection(t *testing.T) {
 	}
 	if got := Example(t, page, "## One", "toml"); got != "other\n" {
 		t.Errorf("the other language: got %q", got)
+	}
+	want := []Block{
+		{[]string{"# Page", "## One"}, "sh", "# no heading\nfirst\n"},
+		{[]string{"# Page", "## One"}, "toml", "other\n"},
+		{[]string{"# Page", "## One", "### Below"}, "sh", "second\n"},
+		{[]string{"# Page", "## Two"}, "sh", "third\n"},
+	}
+	if diff := cmp.Diff(want, Blocks(t, page)); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -46,7 +46,7 @@ func TestRelease(t *testing.T) {
 		{"completion", testCompletion},
 		{"deb", testDeb},
 		{"rpm", testRPM},
-		{"apt on a machine", testAptOnMachine},
+		{"docs/install.md", testInstallPage},
 		{"rpm on a machine", testRPMOnMachine},
 		{"install.sh on a machine", testInstallScript},
 		{"Ansible on machines", testAnsible},
@@ -295,6 +295,12 @@ var conffiles = map[string]string{
 	"healthd": "/etc/healthd/default.toml\n/etc/healthd/healthd.toml\n",
 }
 
+// examples are what of deploy each package has for other programs.
+var examples = map[string][]string{
+	"logship": {"ansible", "graylog", "rsyslog", "syslog-ng"},
+	"healthd": {"grafana", "nginx", "prometheus"},
+}
+
 func testDeb(t *testing.T, r release) {
 	each(func(name, arch string) {
 		file := r.deb(name, arch)
@@ -315,6 +321,9 @@ func testDeb(t *testing.T, r release) {
 			}
 		}
 		root := r.unpack(t, name, arch)
+		for _, dir := range examples[name] {
+			run(t, "diff", "-r", "../../deploy/"+dir, filepath.Join(root, "usr/share/doc", name, "examples", dir))
+		}
 		changes := filepath.Join(t.TempDir(), "changelog")
 		text := run(t, "gzip", "-dc", filepath.Join(root, "usr/share/doc", name, "changelog.Debian.gz"))
 		for line := range strings.Lines(text) {

@@ -23,12 +23,15 @@ Restart=always
 WantedBy=multi-user.target
 `
 
-// shopUnit logs numbered lines with Winston until it is stopped.
+// shopUnit logs numbered lines with Winston until it is stopped: in 30 seconds fewer than
+// journald takes of a service.
 const shopUnit = `[Service]
-ExecStart=/usr/bin/env node /opt/winston/server.js --stream shop --rate 500
+ExecStart=/usr/bin/env node /opt/winston/server.js --stream shop --rate 100 --port 3000
+[Install]
+WantedBy=multi-user.target
 `
 
-const diagnose = "systemctl status --no-pager logship healthd receiver shop; journalctl -n 80 --no-pager"
+const diagnose = "systemctl status --no-pager logship healthd receiver shop; journalctl -n 80 --no-pager _PID=1 + _COMM=logship + _COMM=healthd + _COMM=nginx + _COMM=prometheus"
 
 // boot returns a machine as bootReceiver does, with the release in /root/dist.
 func boot(t *testing.T, r release) *machine.Machine {
@@ -126,85 +129,6 @@ func awaitReceived(t *testing.T, m *machine.Machine, n int) {
 		got := received(t, m)
 		return got >= n, fmt.Sprintf("%d of %d lines have come", got, n)
 	})
-}
-
-// testAptOnMachine installs, upgrades while a service logs, removes and purges.
-func testAptOnMachine(t *testing.T, r release) {
-	m := boot(t, r)
-	_, second, _ := strings.Cut(machine.Example(t, "../../docs/install.md", "### Debian and Ubuntu", "sh"), "\n")
-	first := strings.TrimSuffix(machine.Example(t, "../../docs/install.md", "### Debian and Ubuntu", "sh"), second)
-	out := shell(t, m, "/root/dist", strings.Replace(first, "apt install", "apt-get install -y", 1))
-	if strings.Count(out, "logship: enabled, not started: it has no /etc/logship/logship.toml yet") != 1 || strings.Contains(out, "healthd: enabled, not started") {
-		t.Errorf("apt said:\n%s", out)
-	}
-	wantState(t, m, "logship.service", "inactive enabled")
-	wantState(t, m, "healthd.service", "active enabled")
-	wantState(t, m, "healthd.socket", "active enabled")
-	m.Do(t, "systemctl", "start", "logship") // as a boot would
-	wantState(t, m, "logship.service", "inactive enabled")
-
-	out = shell(t, m, "/root/dist", strings.ReplaceAll(second, "graylog.example.com", "127.0.0.1"))
-	if !strings.Contains(out, "Active: active (running)") {
-		t.Errorf("the status is\n%s", out)
-	}
-	wantState(t, m, "logship.service", "active enabled")
-
-	m.Do(t, "systemctl", "start", "shop")
-	awaitReceived(t, m, 100)
-	before := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd")
-	upgrade(t, m, r, "1.2.4")
-	if after := m.Do(t, "systemctl", "show", "--property=MainPID", "--value", "logship", "healthd"); before == after {
-		t.Errorf("the same processes run after the upgrade: %q", after)
-	}
-	atUpgrade := logged(t, m)
-	m.Await(t, time.Minute, func() (bool, string) {
-		n := logged(t, m)
-		return n >= atUpgrade+100, fmt.Sprintf("the shop has logged %d lines", n)
-	})
-	m.Do(t, "systemctl", "stop", "shop")
-	awaitReceived(t, m, logged(t, m))
-	if got := m.Do(t, "sh", "-c", "tail -n 1 /etc/logship/default.toml; tail -n 1 /etc/healthd/default.toml; cat /etc/logship/logship.toml"); got != "# 1.2.4\n# edited\noutput.url = \"gelf+tcp://127.0.0.1:12201\"" {
-		t.Errorf("the configuration after the upgrade: %s", got)
-	}
-
-	m.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket")
-	upgrade(t, m, r, "1.2.5")
-	wantState(t, m, "healthd.service", "inactive disabled")
-	removeAndPurge(t, m)
-}
-
-// upgrade installs both packages as another version. The defaults of healthd an
-// administrator has edited, which asks for nothing here.
-func upgrade(t *testing.T, m *machine.Machine, r release, to string) {
-	t.Helper()
-	for _, name := range []string{"logship", "healthd"} {
-		must(t, m.CopyIn(t.Context(), r.repack(t, name, to), "/root/"+name+"_"+to+".deb", 0o644))
-	}
-	shell(t, m, "/root", `echo "# edited" >>/etc/healthd/default.toml
-apt-get install -y -o Dpkg::Options::=--force-confold ./logship_`+to+`.deb ./healthd_`+to+`.deb`)
-	if got := m.Do(t, "dpkg-query", "-W", "-f", "${Version} ", "logship", "healthd"); got != to+" "+to {
-		t.Errorf("installed are %s, want %s", got, to)
-	}
-}
-
-func removeAndPurge(t *testing.T, m *machine.Machine) {
-	t.Helper()
-	m.Do(t, "apt-get", "remove", "-y", "logship", "healthd")
-	m.Do(t, "sh", "-ec", "test ! -e /usr/bin/logship; test ! -e /usr/bin/healthd; test -e /etc/logship/default.toml; test -e /var/lib/private/logship/state.json; test -d /var/lib/healthd")
-	if got := m.Do(t, "sh", "-c", "pgrep -a 'logship|healthd' || true"); got != "" {
-		t.Errorf("after the removal there runs %s", got)
-	}
-	// Back again, it goes on where it was.
-	m.Do(t, "sh", "-c", "apt-get install -y /root/logship_1.2.5.deb")
-	wantState(t, m, "logship.service", "active enabled")
-	m.Do(t, "apt-get", "purge", "-y", "logship", "healthd")
-	left := m.Do(t, "sh", "-c", `find /etc /usr/bin /usr/lib/systemd /usr/lib/sysusers.d /usr/lib/tmpfiles.d /usr/share/bash-completion /usr/share/doc /usr/share/man /var/lib \( -name 'logship*' -o -name 'healthd*' \) -newer /etc/machine-id -print`)
-	if left != "" {
-		t.Errorf("after the purge there is\n%s", left)
-	}
-	if failed := m.Do(t, "systemctl", "list-units", "--state=failed", "--plain", "--no-legend"); failed != "" {
-		t.Errorf("failed: %s", failed)
-	}
 }
 
 // testRPMOnMachine runs the scripts of the .rpm under a real systemd: that it is Debian's
