@@ -37,6 +37,7 @@ setup:
 	@test/setup/npm.sh || echo "setup: goes on without the npm packages above"
 	@test/setup/unpack.sh senders rabbitmq || echo "setup: goes on without the programs above"
 	@test/setup/maven.sh || echo "setup: goes on without the jars above"
+	@cd tools && CGO_ENABLED=0 $(GO) tool -n nfpm >/dev/null || echo "setup: goes on without nfpm" # built here, it costs no test its time
 
 check:
 	@test -z "$$(gofmt -l cmd internal test deploy)" || { echo "not gofmt-clean:"; gofmt -l cmd internal test deploy; exit 1; }
