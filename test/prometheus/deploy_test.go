@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"html"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -213,7 +214,7 @@ func TestDashboardsFitGrafana(t *testing.T) {
 }
 
 // TestDashboardsAreWhole checks what no schema says: names are used once, variables exist,
-// panels have room, a title, a description and a legend.
+// panels have room, a title, a description and a legend, and are in the drawing.
 func TestDashboardsAreWhole(t *testing.T) {
 	uids := map[string]bool{}
 	for name, d := range dashboards(t) {
@@ -221,6 +222,7 @@ func TestDashboardsAreWhole(t *testing.T) {
 			t.Errorf("%s: schema %d, uid %q", name, d.SchemaVersion, d.UID)
 		}
 		uids[d.UID] = true
+		drawing := html.UnescapeString(read(t, "../../docs/images/dashboard-"+strings.TrimSuffix(name, ".json")+".svg"))
 		known := map[string]bool{"__rate_interval": true}
 		for _, v := range d.Templating.List {
 			known[v.Name] = true
@@ -229,6 +231,9 @@ func TestDashboardsAreWhole(t *testing.T) {
 		for _, p := range d.Panels {
 			if ids[p.ID] || p.Title == "" {
 				t.Errorf("%s: panel %d %q: the number is used twice, or there is no title", name, p.ID, p.Title)
+			}
+			if !strings.Contains(drawing, ">"+p.Title+"<") {
+				t.Errorf("%s: the drawing of it in docs/images has no %s", name, p.Title)
 			}
 			ids[p.ID] = true
 			for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
