@@ -12,7 +12,8 @@ type Outcome uint8
 const (
 	// Accepted: the message is decoded and can be indexed.
 	Accepted Outcome = iota
-	// Refused: the decoder or a processor throws the message away and counts a failure.
+	// Refused: the decoder or a processor throws the message away, and counts a failure
+	// or logs an error.
 	Refused
 	// Dropped: the message is "incomplete" and vanishes with a debug log line only.
 	Dropped
@@ -135,7 +136,7 @@ func (v *Verdict) Summary() string {
 
 // Judge returns what Graylog (GELF decoder of 6.2 to 7.1, default index
 // mapping) would do with message, one GELF message as a JSON document without
-// delimiter or compression.
+// delimiter or compression. test/graylog holds it against Graylog's own classes.
 //
 // It knows nothing of earlier messages, so it cannot see a field whose type
 // differs from the first one that the index saw; for level, which every index

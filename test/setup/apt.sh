@@ -81,7 +81,7 @@ collect() {
 			want gcc gcc
 			want sqlite3 sqlite3
 			;;
-		brokers) # Kafka
+		brokers) # Kafka, and Graylog's classes
 			want java openjdk-17-jre-headless
 			want mvn maven
 			;;

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Downloads the jars of programs that the tests start, those that a pom.xml names and
-# all that they need at run time: of Kafka, for test/brokers, and of a server that
-# speaks MongoDB's protocol, for test/health, into .cache/kafka and .cache/mongodb.
+# all that they need at run time: of Kafka, for test/brokers, of a server that speaks
+# MongoDB's protocol, for test/health, and of Graylog and OpenSearch, for test/graylog,
+# into .cache/kafka, .cache/mongodb and .cache/graylog.
 #
 # Does nothing when they are there: a stamp beside them holds the checksum of the
 # pom.xml. Exit status: 0 the jars are there, 1 they are not (why is printed).
@@ -37,4 +38,5 @@ trap 'rm -f "$log"' EXIT
 status=0
 download test/brokers/pom.xml .cache/kafka || status=1
 download test/health/pom.xml .cache/mongodb || status=1
+download test/graylog/pom.xml .cache/graylog || status=1
 exit $status
