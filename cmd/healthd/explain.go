@@ -84,7 +84,7 @@ func line(now time.Time, name string, s health.Standing) string {
 		text += ", flapping"
 	}
 	if s.Held {
-		text += ", held: it is well by now"
+		text += ", held"
 	}
 	return text + reason(s.Text)
 }
