@@ -124,6 +124,11 @@ func excused(page []byte, theirs []Series, err error) bool {
 	if bytes.IndexByte(page, 0) >= 0 {
 		return true
 	}
+	// A name in quotes may stand behind the labels: that is refused too, and called what a
+	// line without a name is called.
+	if nameInBraces.Match(page) {
+		return true
+	}
 	// A newline in a label value, without an escape: neither the format nor any other
 	// parser knows that.
 	if slices.ContainsFunc(theirs, func(s Series) bool { return s.Lines }) {
@@ -132,6 +137,8 @@ func excused(page []byte, theirs []Series, err error) bool {
 	// Prometheus takes any byte behind the name in HELP and TYPE for the blank.
 	return headerWithoutBlank.Match(page)
 }
+
+var nameInBraces = regexp.MustCompile(`(?m)^[ \t]*\{`)
 
 var headerWithoutBlank = regexp.MustCompile(`(?m)^[ \t]*#[ \t]+(HELP|TYPE)[ \t]+[a-zA-Z_:][a-zA-Z0-9_:]*[^a-zA-Z0-9_: \t\n]`)
 
