@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,7 +62,7 @@ func java(t *testing.T, program string, args ...string) *exec.Cmd {
 		t.Skipf("%v: run make setup", err)
 	}
 	var said bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), path, append([]string{"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", jars + "/*", program}, args...)...)
+	cmd := exec.Command(path, append([]string{"-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", jars + "/*", program}, args...)...)
 	cmd.Stderr = &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	t.Cleanup(func() {
@@ -199,13 +198,59 @@ func same(want, got any) bool {
 	case int64:
 		return is && number.String() == strconv.FormatInt(w, 10)
 	case float64:
-		if math.IsInf(w, 0) { // no JSON number
-			return got == strings.Replace(fmt.Sprint(w), "Inf", "Infinity", 1) || got == "Infinity"
-		}
 		f, err := number.Float64()
 		return is && err == nil && f == w
 	}
 	return want == got
+}
+
+// arrived checks that every member of a message is in the document, apart from the
+// verdict: texts without white space at their ends, numbers with their value.
+func arrived(t *testing.T, message []byte, document map[string]any) {
+	t.Helper()
+	var sent map[string]any
+	d := json.NewDecoder(bytes.NewReader(message))
+	d.UseNumber()
+	if err := d.Decode(&sent); err != nil {
+		t.Fatalf("%v\n%s", err, message)
+	}
+	for _, required := range []string{"host", "short_message", "timestamp", "level", "_event_id"} {
+		if sent[required] == nil {
+			t.Errorf("no %s in %s", required, message)
+		}
+	}
+	for key, value := range sent {
+		name := strings.TrimPrefix(key, "_")
+		switch key {
+		case "version":
+			continue
+		case "host":
+			name = "source"
+		case "short_message":
+			name = "message"
+		case "timestamp":
+			seconds, ms, _ := strings.Cut(fmt.Sprint(value), ".")
+			at, err := strconv.ParseInt(seconds+(ms + "000")[:3], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value = time.UnixMilli(at).UTC().Format("2006-01-02 15:04:05.000")
+		}
+		if text, is := value.(string); is {
+			value = strings.TrimFunc(text, func(r rune) bool { return r <= ' ' })
+		}
+		if number, is := value.(json.Number); is {
+			if _, err := number.Int64(); err != nil { // the same number in other digits
+				value, err = number.Float64()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := document[name]; got != value && !same(value, got) {
+			t.Errorf("%s was sent as %#v, and is %#v for Graylog", key, value, document[name])
+		}
+	}
 }
 
 // TestGraylog holds what logship makes, and what it foretells, against Graylog's own
@@ -219,7 +264,9 @@ func TestGraylog(t *testing.T) {
 	for _, c := range judgetest.Fields() {
 		messages = append(messages, []byte(judgetest.With(c.Members)))
 	}
-	_, answers := decode(t, messages)
+	template, answers := decode(t, messages)
+	index := startOpenSearch(t)
+	index.must(t, "PUT", "_template/graylog-internal", template)
 
 	t.Run("corpus", func(t *testing.T) {
 		for i, m := range ours {
@@ -228,14 +275,20 @@ func TestGraylog(t *testing.T) {
 				t.Errorf("%s\n%s", v.Summary(), m)
 			}
 			compare(t, v, answers[i])
+			arrived(t, m, answers[i].Document)
 		}
+		index.takes(t, "graylog_corpus", answers[:len(ours)])
 	})
 	answers = answers[len(ours):]
 	for i, c := range judgetest.Messages() {
-		t.Run(c.Name, func(t *testing.T) { compare(t, gelf.Judge([]byte(c.In)), answers[i]) })
+		t.Run(c.Name, func(t *testing.T) {
+			compare(t, gelf.Judge([]byte(c.In)), answers[i])
+			index.agrees(t, fmt.Sprint("graylog_case_", i), c, answers[i])
+		})
 	}
 	answers = answers[len(judgetest.Messages()):]
 	for i, c := range judgetest.Fields() {
 		t.Run(c.Name, func(t *testing.T) { compare(t, gelf.Judge([]byte(judgetest.With(c.Members))), answers[i]) })
 	}
+	t.Run("index template", index.holds)
 }
