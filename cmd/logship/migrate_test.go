@@ -49,7 +49,7 @@ func TestAnsibleCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	commands := regexp.MustCompile(`/usr/bin/logship ([a-z-]+)((?:\s+--?[a-z]+(?: (?:\{\{.*?\}\}|[^\s-]\S*))?)*)`).FindAllStringSubmatch(string(tasks), -1)
-	if len(commands) != 3 {
+	if len(commands) != 2 {
 		t.Fatalf("%q", commands)
 	}
 	for _, c := range commands {

@@ -110,7 +110,7 @@ func (f fleet) running(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
 	for _, name := range []string{"web-01", "web-02"} {
-		fmt.Fprintln(&all, name, f.machines[name].Do(t, "sh", "-c", "systemctl show --property=ActiveState,MainPID logship; cat /etc/logship/logship.toml; dpkg-query -W logship"))
+		fmt.Fprintln(&all, name, f.machines[name].Do(t, "sh", "-c", "systemctl show --property=ActiveState,MainPID logship healthd; cat /etc/logship/logship.toml /etc/healthd/healthd.toml; dpkg-query -W logship"))
 	}
 	return all.String()
 }
@@ -132,8 +132,9 @@ func testAnsible(t *testing.T, r release) {
 	want("check mode", out, changed, changed["web-01"] == 2 && strings.Contains(out, `+fields."role" = "web"`))
 	web.Do(t, "sh", "-c", "test ! -e /usr/bin/logship && test ! -e /etc/logship")
 
-	out, changed = f.play(t, pkg, variables)
-	want("installation", out, changed, changed["web-01"] == 4 && changed["web-02"] == 4)
+	both := []string{"-e", "healthd_package=" + r.deb("healthd", "amd64"), "-e", `{"healthd_config": "private.listen = [\"127.0.0.1:9481\"]"}`}
+	out, changed = f.play(t, pkg, variables, both...)
+	want("installation", out, changed, changed["web-01"] == 8 && changed["web-02"] == 8)
 	if strings.LastIndex(out, "[web-01]") > strings.Index(out, "[web-02]") {
 		t.Errorf("both at once:\n%s", out)
 	}
@@ -141,11 +142,11 @@ func testAnsible(t *testing.T, r release) {
 	awaitReceived(t, web, 100)
 
 	before := f.running(t)
-	out, changed = f.play(t, pkg, variables)
+	out, changed = f.play(t, pkg, variables, both...)
 	want("the same again", out, changed, changed["web-01"] == 0 && changed["web-02"] == 0)
 	out, changed = f.play(t, pkg, strings.Replace(variables, "rate", "rat", 1))
 	want("a mistake", out, changed, changed["web-01"] == -1 && len(changed) == 1 && strings.Contains(out, "limits.rat"))
-	if after := f.running(t); after != before || strings.Count(before, "ActiveState=active") != 2 {
+	if after := f.running(t); after != before || strings.Count(before, "ActiveState=active") != 4 {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	out, changed = f.play(t, pkg, strings.Replace(variables, "12201", "1", 1))
@@ -153,7 +154,7 @@ func testAnsible(t *testing.T, r release) {
 
 	out, changed = f.play(t, r.repack(t, "logship", "1.2.4"), variables)
 	want("upgrade", out, changed, changed["web-01"] == 4 && changed["web-02"] == 2)
-	if after := f.running(t); strings.Count(after, "logship\t1.2.4") != 2 || strings.Count(after, "ActiveState=active") != 2 {
+	if after := f.running(t); strings.Count(after, "logship\t1.2.4") != 2 || strings.Count(after, "ActiveState=active") != 4 {
 		t.Errorf("after the upgrade:\n%s", after)
 	}
 	web.Do(t, "systemctl", "stop", "shop")
