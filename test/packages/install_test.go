@@ -226,7 +226,7 @@ func (n newcomer) checkUpgrade(t *testing.T, _ string) {
 		t.Errorf("%d lines have come as %s messages", lines, got)
 	}
 
-	n.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket")
+	n.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket", "healthd-metrics.socket")
 	n.fetch(t, "1.2.5")
 	n.follow(t, step{}, []machine.Block{{Text: machine.Example(t, installPage, "## Upgrade", "sh")}})
 	n.wantVersion(t, "1.2.5")
