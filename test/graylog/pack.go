@@ -53,8 +53,8 @@ func streamID(name string) string { return id("stream " + name) }
 func newStream(name, description, field string) object {
 	return entity("stream", "1", name, object{
 		"title": val(name), "description": val(description), "disabled": val(false), "matching_type": val("AND"),
-		"stream_rules": []object{{"type": val("PRESENCE"), "field": val(field), "value": val(""), "inverted": val(false), "description": val("")}},
-		"outputs":      []any{}, "default_stream": val(false), "remove_matches": val(false)})
+		"stream_rules":     []object{{"type": val("PRESENCE"), "field": val(field), "value": val(""), "inverted": val(false), "description": val("")}},
+		"alert_conditions": []any{}, "alarm_callbacks": []any{}, "outputs": []any{}, "default_stream": val(false), "remove_matches": val(false)})
 }
 
 // widget is a box of a dashboard or a saved search: messages if it has fields, else
@@ -214,7 +214,7 @@ func Pack() ([]byte, error) {
 				"bind_address": val("0.0.0.0"), "port": val(12201), "recv_buffer_size": val(1 << 20), "number_worker_threads": val(4),
 				"use_null_delimiter": val(true), "max_message_size": val(2 << 20), "decompress_size_limit": val(8 << 20),
 				"tcp_keepalive": val(true), "tls_enable": val(false), "tls_cert_file": val(""), "tls_key_file": val(""), "tls_key_password": val(""),
-				"tls_client_auth": val("disabled"), "tls_client_auth_cert_file": val("")}}),
+				"tls_client_auth": val("disabled"), "tls_client_auth_cert_file": val(""), "charset_name": val("UTF-8"), "override_source": val("")}}),
 		newStream(stream, "Everything that logship ships: only that has event_id.", "event_id"),
 		newStream(gaps, "Messages about lines that could not be read or kept.", "gap_reason"),
 		savedSearch("logship: errors", "Errors of all services.", "level:<=3", "timestamp", "source", "service_name", "message"),
