@@ -49,9 +49,9 @@ func (n newcomer) try(t *testing.T, script string) (string, error) {
 	return out, err
 }
 
-// await types a block until it shows all lines of another one, where … stands for
+// until types a block until it shows all lines of another one, where … stands for
 // anything.
-func (n newcomer) await(t *testing.T, script, shows string) {
+func (n newcomer) until(t *testing.T, script, shows string) {
 	t.Helper()
 	n.Await(t, 2*time.Minute, func() (bool, string) {
 		out, err := n.try(t, script)
@@ -123,7 +123,7 @@ func (n newcomer) follow(t *testing.T, s step, blocks []machine.Block) {
 		switch next := i + 1; {
 		case block.Language == "text":
 		case next < len(blocks) && blocks[next].Language == "text":
-			n.await(t, block.Text, blocks[next].Text)
+			n.until(t, block.Text, blocks[next].Text)
 		default:
 			out, err := n.try(t, block.Text)
 			if err != nil {
@@ -208,8 +208,9 @@ func (n newcomer) wantVersion(t *testing.T, want string) {
 func (n newcomer) checkUpgrade(t *testing.T, _ string) {
 	t.Helper()
 	n.wantVersion(t, "1.2.4")
-	if before, after := n.Do(t, "cat", "/run/before"), n.Do(t, "sh", "-c", processes); before == after {
-		t.Errorf("the same processes run after the upgrade: %q", after)
+	before, after := strings.Fields(n.Do(t, "cat", "/run/before")), strings.Fields(n.Do(t, "sh", "-c", processes))
+	if len(before) != 2 || len(after) != 2 || before[0] == after[0] || before[1] == after[1] {
+		t.Errorf("before the upgrade there run %q, after it %q", before, after)
 	}
 	if got := n.Do(t, "sh", "-c", "tail -n 1 /etc/logship/default.toml; tail -n 1 /etc/healthd/default.toml; cat /etc/logship/logship.toml"); got != "# 1.2.4\n# edited\noutput.url = \"gelf+tcp://127.0.0.1:12201\"" {
 		t.Errorf("the configuration after the upgrade: %s", got)
@@ -226,7 +227,7 @@ func (n newcomer) checkUpgrade(t *testing.T, _ string) {
 		t.Errorf("%d lines have come as %s messages", lines, got)
 	}
 
-	n.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket", "healthd-metrics.socket")
+	n.Do(t, "systemctl", "disable", "--now", "healthd.service", "healthd.socket", "healthd-metrics.socket") // Prometheus would start it
 	n.fetch(t, "1.2.5")
 	n.follow(t, step{}, []machine.Block{{Text: machine.Example(t, installPage, "## Upgrade", "sh")}})
 	n.wantVersion(t, "1.2.5")
@@ -249,7 +250,7 @@ func (n newcomer) checkStatusPage(t *testing.T) {
 	}
 	shows("All systems are operational", "Shop", "Operational")
 	n.Do(t, "systemctl", "stop", "shop")
-	n.await(t, "curl -s http://127.0.0.1/health", `{"status":"fail",…"parts":[{"n":"Shop","s":"down"}]}`)
+	n.until(t, "curl -s http://127.0.0.1/health", `{"status":"fail",…"parts":[{"n":"Shop","s":"down"}]}`)
 	shows("There is an outage", "Shop", "Outage")
 	for _, complaint := range b.Console {
 		t.Errorf("console: %s", complaint)
