@@ -303,10 +303,14 @@ func (n newcomer) checkPrometheus(t *testing.T, _ string) {
 		missing := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return slices.Contains(names, name) })
 		return len(missing) == 0, fmt.Sprintf("Prometheus does not have %q", missing)
 	})
+	scraped := time.Now() // before, rules had nothing to go wrong with
 	n.Await(t, 2*time.Minute, func() (bool, string) {
 		var loaded struct {
 			Groups []struct {
-				Rules []struct{ Name, Health, LastError string }
+				Rules []struct {
+					Name, Health, LastError string
+					LastEvaluation          time.Time
+				}
 			}
 		}
 		n.prometheus(t, "rules", &loaded)
@@ -314,8 +318,8 @@ func (n newcomer) checkPrometheus(t *testing.T, _ string) {
 		for _, group := range loaded.Groups {
 			for _, rule := range group.Rules {
 				rules++
-				if rule.Health != "ok" {
-					bad += fmt.Sprintf("%s is %s: %s\n", rule.Name, rule.Health, rule.LastError)
+				if rule.Health != "ok" || rule.LastEvaluation.Before(scraped) {
+					bad += fmt.Sprintf("%s is %s at %v: %s\n", rule.Name, rule.Health, rule.LastEvaluation, rule.LastError)
 				}
 			}
 		}
