@@ -354,6 +354,9 @@ func TestResetAfterHalfCloseFails(t *testing.T) {
 	if err := out.Connect(within(t)); err != nil {
 		t.Fatal(err)
 	}
+	if err := in.WaitConns(within(t), 2); err != nil { // what is not accepted cannot be reset
+		t.Fatal(err)
+	}
 	in.Stall()
 	send(t, out, frames(5, 10))
 	cut(t, out, 1)

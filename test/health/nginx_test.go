@@ -100,7 +100,7 @@ func TestNginx(t *testing.T) {
 		if code != c.code || !strings.Contains(body, c.shown) {
 			t.Errorf("%v: %s %s, want %s %s", c.args, code, body, c.code, c.shown)
 		}
-		for _, secret := range []string{"pay@", ":30", ":9480", "web-01", "healthd", "/run/", ".service\n"} {
+		for _, secret := range []string{"pay@", ":300", ":9480", "web-01", "healthd", "/run/", ".service\n"} {
 			if strings.Contains(header+body, secret) {
 				t.Errorf("%v shows %s: %s\n%s", c.args, secret, header, body)
 			}
