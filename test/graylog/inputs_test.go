@@ -44,12 +44,19 @@ func ships(t *testing.T, logship, url string, lines []byte) []byte {
 	return out
 }
 
-// TestGraylogInputs ships to Graylog's own inputs, which listen on the loopback: logship
-// ends when each message is confirmed, and then Graylog has decoded each, in their order.
-func TestGraylogInputs(t *testing.T) {
-	logship := buildLogship(t)
+// inputs are GELF inputs that listen on the loopback.
+type inputs struct {
+	tcp, http, udp string // host:port
+	// messages has the answer to each message that comes, in their order. It is closed
+	// when the inputs are.
+	messages chan answer
+}
+
+// graylogInputs starts Graylog's own inputs.
+func graylogInputs(t *testing.T) *inputs {
+	t.Helper()
 	cmd := java(t, "Decode.java", "listen")
-	decoded := make(chan answer, 4096) // more than are shipped: Graylog never waits for the test
+	in := &inputs{messages: make(chan answer, 4096)} // more than are sent: Graylog never waits for the test
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
@@ -57,31 +64,57 @@ func TestGraylogInputs(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		stdin.Close()
-		for range decoded { // until it ends
+		for range in.messages { // until it ends
 		}
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("Graylog's inputs: %v", err)
 		}
 	})
-	answers := json.NewDecoder(stdout)
-	answers.UseNumber()
+	d := json.NewDecoder(stdout)
+	d.UseNumber()
 	var ports struct{ TCP, HTTP, UDP int }
-	if err := answers.Decode(&ports); err != nil {
-		close(decoded)
+	if err := d.Decode(&ports); err != nil {
+		close(in.messages)
 		t.Fatalf("start Graylog's inputs: %v", err)
 	}
-
 	go func() {
-		defer close(decoded)
+		defer close(in.messages)
 		for {
 			var a answer
-			if answers.Decode(&a) != nil {
+			if d.Decode(&a) != nil {
 				return
 			}
-			decoded <- a
+			in.messages <- a
 		}
 	}()
+	in.tcp, in.http, in.udp = fmt.Sprint("127.0.0.1:", ports.TCP), fmt.Sprint("127.0.0.1:", ports.HTTP), fmt.Sprint("127.0.0.1:", ports.UDP)
+	return in
+}
 
+// next returns the answer to the next message.
+func (in *inputs) next(t *testing.T) answer {
+	t.Helper()
+	select {
+	case a := <-in.messages:
+		return a
+	case <-time.After(time.Minute):
+		t.Fatal("no message comes")
+		return answer{}
+	}
+}
+
+// TestGraylogInputs ships to Graylog's own inputs: logship ends when each message is
+// confirmed, and then Graylog has decoded each, in their order. And it compares the
+// inputs with gelftest's.
+func TestGraylogInputs(t *testing.T) {
+	graylog := graylogInputs(t)
+	t.Run("logship", graylog.take)
+	t.Run("stand-in", func(t *testing.T) { compareInputs(t, graylog, standIn(t)) })
+}
+
+// take has logship ship to the inputs.
+func (in *inputs) take(t *testing.T) {
+	logship := buildLogship(t)
 	corpus, _ := parsetest.Corpus()
 	random := rand.NewPCG(1, 2)
 	var noise strings.Builder // that no compression makes fit a datagram
@@ -97,9 +130,9 @@ func TestGraylogInputs(t *testing.T) {
 		url   string
 		lines [][]byte
 	}{
-		{fmt.Sprintf("gelf+tcp://127.0.0.1:%d", ports.TCP), corpus},
-		{fmt.Sprintf("gelf+http://127.0.0.1:%d/gelf", ports.HTTP), corpus},
-		{fmt.Sprintf("gelf+udp://127.0.0.1:%d", ports.UDP), few}, // no more than a socket holds
+		{"gelf+tcp://" + in.tcp, corpus},
+		{"gelf+http://" + in.http + "/gelf", corpus},
+		{"gelf+udp://" + in.udp, few}, // no more than a socket holds
 	} {
 		lines := append(bytes.Join(input.lines, []byte("\n")), '\n')
 		want := ships(t, logship, "stdout:", lines)
@@ -111,12 +144,7 @@ func TestGraylogInputs(t *testing.T) {
 			if err := json.Unmarshal(line, &sent); err != nil {
 				t.Fatal(err)
 			}
-			var got answer
-			select {
-			case got = <-decoded:
-			case <-time.After(time.Minute):
-				t.Fatalf("%s: after %d messages nothing comes", input.url, i)
-			}
+			got := in.next(t)
 			if short := strings.TrimFunc(sent.Short, func(r rune) bool { return r <= ' ' }); got.Document["message"] != short || got.Document["event_id"] == nil {
 				t.Fatalf("%s: message %d is %v, %s, sent as %.300s", input.url, i, got.Document, got.Refused, line)
 			}
