@@ -83,7 +83,8 @@ tree() {
 	for kind in sysusers tmpfiles; do
 		[ ! -e "deploy/systemd/$name.$kind" ] || put 644 "deploy/systemd/$name.$kind" "/usr/lib/$kind.d/$name.conf"
 	done
-	for file in README.md CHANGELOG.md docs/*.md docs/images/*; do put 644 "$file" "$doc/$file"; done
+	for file in *.md docs/*.md docs/images/*; do put 644 "$file" "$doc/$file"; done
+	relink "$root$doc"/*.md "$root$doc"/docs/*.md
 	examples "$name"
 	"$work/bill" -version "$version" "$work/bin/$2/$name" >"$root$doc/sbom.cdx.json"
 	"$work/bill" -licenses "$work/bin/$2/$name" >"$root$doc/copyright"
@@ -94,6 +95,14 @@ tree() {
 	"$program" completion bash >"$root/usr/share/bash-completion/completions/$name"
 	"$program" completion zsh >"$root/usr/share/zsh/vendor-completions/_$name"
 	"$program" completion fish >"$root/usr/share/fish/vendor_completions.d/$name.fish"
+}
+
+# relink PAGE...: lets links into the repository lead to where the packages put the file.
+relink() {
+	sed -i -e 's|](\(\.\./\)*deploy/systemd/|](/usr/lib/systemd/system/|g' \
+		-e 's#](\(\.\./\)*deploy/\(nginx\|prometheus\|grafana\)#](/usr/share/doc/healthd/examples/\2#g' \
+		-e 's|](\(\.\./\)*deploy/|](/usr/share/doc/logship/examples/|g' \
+		-e 's|](\(\.\./\)*config/healthd/|](/etc/healthd/|g' -e 's|](\(\.\./\)*config/|](/etc/logship/|g' "$@"
 }
 
 # examples NAME: what other programs need to work with this one.

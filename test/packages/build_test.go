@@ -45,6 +45,7 @@ func TestRelease(t *testing.T) {
 		{"manual", testManual},
 		{"completion", testCompletion},
 		{"deb", testDeb},
+		{"links", testLinks},
 		{"rpm", testRPM},
 		{"docs/install.md", testInstallPage},
 		{"rpm on a machine", testRPMOnMachine},
@@ -299,6 +300,35 @@ var conffiles = map[string]string{
 var examples = map[string][]string{
 	"logship": {"ansible", "graylog", "rsyslog", "syslog-ng"},
 	"healthd": {"grafana", "nginx", "prometheus"},
+}
+
+// testLinks: what the documents of the packages lead to is there, where both are
+// installed.
+func testLinks(t *testing.T, r release) {
+	roots := []string{r.unpack(t, "logship", "amd64"), r.unpack(t, "healthd", "amd64")}
+	links := 0
+	for i, name := range []string{"logship", "healthd"} {
+		doc := filepath.Join("/usr/share/doc", name)
+		pages, err := filepath.Glob(filepath.Join(roots[i], doc, "docs/*.md"))
+		must(t, err)
+		for _, page := range append(pages, filepath.Join(roots[i], doc, "README.md"), filepath.Join(roots[i], doc, "ARCHITECTURE.md")) {
+			for _, m := range regexp.MustCompile(`\]\(([^)#:\s]+)(#[^)]*)?\)`).FindAllSubmatch(read(t, page), -1) {
+				links++
+				to := string(m[1])
+				if !filepath.IsAbs(to) {
+					at, err := filepath.Rel(roots[i], filepath.Dir(page))
+					must(t, err)
+					to = filepath.Join("/", at, to)
+				}
+				if !slices.ContainsFunc(roots, func(root string) bool { _, err := os.Stat(filepath.Join(root, to)); return err == nil }) {
+					t.Errorf("%s leads to %s", page, to)
+				}
+			}
+		}
+	}
+	if links < 200 {
+		t.Errorf("%d links are found: the search is broken", links)
+	}
 }
 
 func testDeb(t *testing.T, r release) {
