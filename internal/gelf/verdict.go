@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Outcome is what becomes of a message as a whole.
@@ -375,6 +376,17 @@ func (j *judge) add(f FieldVerdict, name string, n *jsonNode) string {
 		return "processing error: gl2_message_id is not a string"
 	case judgeOverwritten(name):
 		f.raise(FieldDropped, "overwritten by Graylog")
+	case name == "timestamp": // only a name with outer spaces comes here
+		text, isText := f.Value.(string)
+		if !isText {
+			f.raise(FieldDropped, "not a time for Graylog")
+			break
+		}
+		at, err := time.Parse("2006-01-02 15:04:05.000", text) // Graylog's own form
+		if err != nil {
+			return "processing error: timestamp is not a time"
+		}
+		j.v.TimestampMs = at.UnixMilli()
 	}
 	if f.Fate != FieldDropped {
 		switch text, isText := f.Value.(string); {
