@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // chunkBytes is how much of a message goes into a chunk.
@@ -40,6 +41,7 @@ func bomb(n int) []byte {
 // bombs sends Count documents of 5 MB each that are small on the way, Rate of them per second.
 func (f *flow) bombs(a *sent) error {
 	body := bomb(5 << 20)
+	client := &http.Client{Timeout: 10 * time.Second}
 	p := newPace(f.Rate)
 	for i := 0; a.Sent < f.Count; i++ {
 		_ = p.wait(i, nil)
@@ -56,7 +58,7 @@ func (f *flow) bombs(a *sent) error {
 			a.Sent++
 			continue
 		}
-		resp, err := http.Post(strings.TrimPrefix(f.Listen, "gelf+")+"/gelf", "application/json", bytes.NewReader(body))
+		resp, err := client.Post(strings.TrimPrefix(f.Listen, "gelf+")+"/gelf", "application/json", bytes.NewReader(body))
 		if err != nil {
 			continue // the crowd beside it has all connections
 		}

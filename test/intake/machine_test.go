@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,9 +21,11 @@ import (
 )
 
 const (
-	sender   = "INTAKE_TEST_SENDER" // set where this program is the sender
-	received = "/var/lib/received.jsonl"
-	config   = `output.url = "gelf+tcp://127.0.0.1:12201"
+	sender = "INTAKE_TEST_SENDER" // set where this program is the sender
+	// senderPatience is how long senders may take.
+	senderPatience = 4 * time.Minute
+	received       = "/var/lib/received.jsonl"
+	config         = `output.url = "gelf+tcp://127.0.0.1:12201"
 input.journald.enabled = false
 `
 	receiverUnit = `[Service]
@@ -38,6 +41,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(sender) == "" {
 		os.Exit(m.Run())
 	}
+	// A sender that hangs says where, before who waits for it ends it.
+	time.AfterFunc(senderPatience-10*time.Second, func() {
+		debug.SetTraceback("all")
+		panic("still sending")
+	})
 	if err := send(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -93,7 +101,7 @@ func (d daemon) signal(t *testing.T, name, unit string) {
 // the test if one of them did not get to it.
 func (d daemon) begin(t *testing.T, flows ...flow) (end func() map[string]sent) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), senderPatience)
 	t.Cleanup(cancel)
 	input, err := json.Marshal(flows)
 	must(t, err)
@@ -106,7 +114,7 @@ func (d daemon) begin(t *testing.T, flows ...flow) (end func() map[string]sent) 
 		t.Helper()
 		defer cancel()
 		if err := cmd.Wait(); err != nil {
-			t.Fatalf("senders: %v\n%s", err, log.Bytes())
+			t.Fatalf("senders: %v\n%s\n%s", err, log.Bytes(), d.Do(t, "sh", "-c", diagnose+"; true"))
 		}
 		var all []sent
 		must(t, json.Unmarshal(out.Bytes(), &all))
