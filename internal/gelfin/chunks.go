@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"net/netip"
+	"sync"
 	"time"
 
 	"sidecar/internal/budget"
@@ -20,14 +21,18 @@ const (
 )
 
 // reassembler joins chunks of messages. Graylog knows a message by its ID alone; here the
-// sender belongs to it, so that none can disturb another. What waits is of the budget.
+// sender belongs to it, so that none can disturb another. What waits is of the budget, and
+// is given up in time also when nothing comes any more: streams wait for that memory.
 type reassembler struct {
 	maxBytes int // of a message
 	backlog  *budget.Backlog
 	discard  func(reason string, messages uint64)
+	now      func() time.Time
 
-	pending map[chunkKey]*list.Element
-	oldest  list.List // of *chunked, by the time of their first chunk
+	mu      sync.Mutex
+	pending map[chunkKey]*list.Element // guarded by mu, like all that follows
+	oldest  list.List                  // of *chunked, by the time of their first chunk
+	alarm   *time.Timer                // runs sweep while messages wait
 }
 
 type chunkKey struct {
@@ -53,14 +58,17 @@ func isChunk(datagram []byte) bool {
 
 // take takes a datagram, which it copies, and returns the payload that it is or completes,
 // else nil.
-func (r *reassembler) take(now time.Time, sender netip.Addr, datagram []byte) []byte {
+func (r *reassembler) take(sender netip.Addr, datagram []byte) []byte {
 	if isChunk(datagram) {
-		return r.add(now, sender, datagram)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.add(r.now(), sender, datagram)
 	}
 	return bytes.Clone(datagram)
 }
 
 // add takes a chunk, which it copies, and returns the message that it completes, else nil.
+// mu must be held.
 func (r *reassembler) add(now time.Time, sender netip.Addr, datagram []byte) []byte {
 	r.expire(now)
 	if len(datagram) < chunkHeader {
@@ -106,7 +114,7 @@ func (r *reassembler) add(now time.Time, sender netip.Addr, datagram []byte) []b
 	return nil
 }
 
-// begin makes place for a message.
+// begin makes place for a message. mu must be held.
 func (r *reassembler) begin(m *chunked) *list.Element {
 	if r.pending == nil {
 		r.pending = make(map[chunkKey]*list.Element)
@@ -117,7 +125,27 @@ func (r *reassembler) begin(m *chunked) *list.Element {
 	m.chunks = r.backlog.Begin(m.key.sender.String(), m.count)
 	at := r.oldest.PushBack(m)
 	r.pending[m.key] = at
+	if r.alarm == nil {
+		r.alarm = time.AfterFunc(chunkLifetime, r.sweep)
+	}
 	return at
+}
+
+// sweep expires messages while no chunk comes.
+func (r *reassembler) sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expire(r.now())
+	if r.alarm = nil; r.oldest.Len() > 0 {
+		r.alarm = time.AfterFunc(chunkLifetime/5, r.sweep)
+	}
+}
+
+// waits reports whether chunks of a message are missing.
+func (r *reassembler) waits() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.oldest.Len() > 0
 }
 
 func (r *reassembler) forget(at *list.Element) {
@@ -141,7 +169,12 @@ func (r *reassembler) expire(now time.Time) {
 
 // close gives up all messages.
 func (r *reassembler) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for at := r.oldest.Front(); at != nil; at = r.oldest.Front() {
 		r.giveUp(at)
+	}
+	if r.alarm != nil {
+		r.alarm.Stop()
 	}
 }

@@ -287,7 +287,7 @@ func TestReassembler(t *testing.T) {
 	discards := map[string]uint64{}
 	shared := budget.New(20_000)
 	waiting := shared.Backlog("gelf")
-	r := &reassembler{maxBytes: 100, backlog: waiting, discard: func(reason string, n uint64) { discards[reason] += n }}
+	r := &reassembler{maxBytes: 100, backlog: waiting, discard: func(reason string, n uint64) { discards[reason] += n }, now: time.Now}
 	add := func(at time.Duration, from netip.Addr, datagram []byte, want string) {
 		t.Helper()
 		if got := r.add(start.Add(at), from, datagram); string(got) != want {
@@ -339,7 +339,7 @@ func TestReassembler(t *testing.T) {
 func TestChunksThatLie(t *testing.T) {
 	discards := map[string]uint64{}
 	waiting := budget.New(1 << 20).Backlog("gelf")
-	r := &reassembler{maxBytes: 1 << 20, backlog: waiting, discard: func(reason string, n uint64) { discards[reason] += n }}
+	r := &reassembler{maxBytes: 1 << 20, backlog: waiting, discard: func(reason string, n uint64) { discards[reason] += n }, now: time.Now}
 	const messages = 50_000
 	for i := range messages {
 		c := chunk(0, 0, 1+i%128, "x")
@@ -355,6 +355,36 @@ func TestChunksThatLie(t *testing.T) {
 	if n := waiting.Discarded().Messages + discards[ReasonIncomplete]; n != messages-messages/128-1 {
 		t.Errorf("%d are counted", n)
 	}
+}
+
+// TestChunksEndInSilence: what waits for chunks is given up also when no chunk comes any
+// more, and streams that wait for its memory get it.
+func TestChunksEndInSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared, incomplete := budget.New(1<<20), uint64(0)
+		r := &reassembler{maxBytes: 1 << 20, backlog: shared.Backlog("gelf"), discard: func(_ string, n uint64) { incomplete += n }, now: time.Now}
+		defer r.close()
+		for i := range 10_000 {
+			c := chunk(0, 0, 128, "x")
+			binary.BigEndian.PutUint64(c[2:], uint64(i))
+			r.take(netip.Addr{}, c)
+		}
+		if s := shared.Stats(); s.Queued < 1<<19 {
+			t.Fatalf("%d bytes wait, too few for this test", s.Queued)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		memory := shared.Claim(1 << 19)
+		if err := memory.Take(ctx); err != nil {
+			t.Fatal(err)
+		}
+		memory.Give()
+		synctest.Wait() // the memory was free before all were given up
+		if took := time.Since(began); took > 2*chunkLifetime || shared.Stats().Queued > 0 || r.waits() || incomplete == 0 {
+			t.Errorf("waited %v, %d bytes are left, %d messages are given up", took, shared.Stats().Queued, incomplete)
+		}
+	})
 }
 
 func compressed(t testing.TB, kind string, text []byte) []byte {
@@ -703,7 +733,8 @@ func FuzzDatagrams(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		const limit = 1000
 		shared := budget.New(20 * limit)
-		r := &reassembler{maxBytes: limit, backlog: shared.Backlog("gelf"), discard: func(string, uint64) {}}
+		r := &reassembler{maxBytes: limit, backlog: shared.Backlog("gelf"), discard: func(string, uint64) {}, now: time.Now}
+		defer r.close()
 		var peek peeker
 		for i, d := range [][]byte{first, second, first, second} {
 			if isChunk(d) {

@@ -90,7 +90,7 @@ const chunkPause = 100 * time.Millisecond
 // receive reads datagrams into the backlog until shut ends it, and then what has come by
 // then. It never waits for the Sink.
 func (l *Listener) receive(s *socket.Socket, b *budget.Backlog, drops *socket.Drops) {
-	r := reassembler{maxBytes: l.o.MaxMessageBytes, backlog: b, discard: l.discard}
+	r := reassembler{maxBytes: l.o.MaxMessageBytes, backlog: b, discard: l.discard, now: l.o.Now}
 	defer r.close() // what is not whole at the end never will be
 	var peek peeker
 	conn, buf, control := s.Datagram.(*net.UDPConn), make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
@@ -110,7 +110,7 @@ func (l *Listener) receive(s *socket.Socket, b *budget.Backlog, drops *socket.Dr
 		default:
 			l.count(ReasonKernel, uint64(drops.Read(control[:oobn])))
 			sender := from.Addr().Unmap()
-			if payload := r.take(l.o.Now(), sender, buf[:n]); len(payload) > 0 {
+			if payload := r.take(sender, buf[:n]); len(payload) > 0 {
 				peer := sender.String()
 				b.Put(l.message(payload, "udp", []byte(peer)), peer, peek.severity(payload))
 			}
@@ -138,7 +138,7 @@ func readable(c *net.UDPConn, wait time.Duration) bool {
 // pause returns how long to wait at the end for another datagram: the kernel has them at
 // once, but for the rest of chunks.
 func (r *reassembler) pause() time.Duration {
-	if len(r.pending) > 0 {
+	if r.waits() {
 		return chunkPause
 	}
 	return 0
