@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -71,7 +72,7 @@ func (in *inputs) stream(t *testing.T, sent string, closes bool) {
 	if err != nil && !closes {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, c); errors.Is(err, context.DeadlineExceeded) || err != nil && !closes {
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) || err != nil && !closes {
 		t.Errorf("the input does not close: %v", err)
 	}
 }
