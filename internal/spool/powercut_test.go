@@ -122,7 +122,10 @@ func powerCuts(t *testing.T, image, mode string, rounds int) (int, error) {
 			return round, err
 		}
 		messages += acked - next + 1
-		next = max(highest, c.acked) + 1
+		// What was acknowledged while the file system was being shut down may be gone:
+		// unlike a power cut, that lets the process go on, and ext4 may end a sync without
+		// an error then. Its numbers are used again.
+		next = highest + 1
 	}
 	t.Logf("%d messages in %d rounds", messages, rounds)
 	return 0, nil
