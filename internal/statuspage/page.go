@@ -305,8 +305,12 @@ func (p *Page) forget() {
 		if gone != nil || here[f.Name()] || !strings.Contains(f.Name(), ringSuffix) || p.options.Now().Sub(info.ModTime()) <= history.Days*24*time.Hour {
 			continue
 		}
-		p.options.Logger.Info("remove the history of a name that is long gone", "path", filepath.Join(p.options.HistoryDir, f.Name()))
-		err = errors.Join(err, os.Remove(filepath.Join(p.options.HistoryDir, f.Name())))
+		path := filepath.Join(p.options.HistoryDir, f.Name())
+		if failed := os.Remove(path); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		p.options.Logger.Info("the history of a name that is long gone is removed", "path", path)
 	}
 	p.note("remove old histories", err)
 }
